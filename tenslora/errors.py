@@ -1,0 +1,172 @@
+"""Every exception and warning of tenslora, and the renderer that puts a caret under a text.
+
+An error says what is wrong, where, and what to do. It carries a code that the documentation's error
+index explains; :data:`CODES` is that index.
+
+>>> err = SpecError("E103", "bond 'j' ends nowhere", advice="Did you mean A[r in]?",
+...                 text="W[out in] = B[out r] A[r j]", span=(25, 26))
+>>> print(err)
+E103: bond 'j' ends nowhere
+    W[out in] = B[out r] A[r j]
+                             ^
+  Did you mean A[r in]?
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CODES",
+    "AttachError",
+    "DataError",
+    "FamilyError",
+    "PlanError",
+    "RedundantRankWarning",
+    "SizeError",
+    "SpecError",
+    "StateError",
+    "TensloraError",
+    "TensloraWarning",
+    "UsageError",
+    "render",
+]
+
+_WINDOW = 96  # columns of a long equation shown around the caret
+
+#: Every code with a one-line title, in order. The documentation is made from this table.
+CODES: dict[str, str] = {
+    # the language
+    "E101": "a character that the language does not have",
+    "E102": "the text is not an equation: something else was expected here",
+    "E103": "a bond that ends nowhere: it occurs in one core only",
+    "E104": "a feature index that no core of a term carries",
+    "E105": "the same index twice in one core, or twice in the target",
+    "E106": "a target without output and input",
+    "E107": "a group of fewer than two indices, or a group among the sites",
+    "E108": "a reserved name (eye, ones) or the target's name used as something else",
+    "E109": "one core name with two different numbers of slots",
+    "E110": "an equation above the limits on length and number of cores",
+    # sizes, ranks, budgets
+    "E201": "a size or rank for a name that the equation does not have",
+    "E202": "a size or rank that is missing",
+    "E203": "a size that is not a positive integer",
+    "E204": "two different sizes for the same thing",
+    "E205": "a split whose product is not the dimension that it splits",
+    "E206": "a rank that is not a positive integer",
+    "E207": "a parameter budget below the smallest adapter of the family",
+    "E208": "contradictory ways of choosing ranks",
+    "E209": "an adapter of absurd size, refused before any array is made",
+    "W201": "a rank above what its mode can carry: the extra parameters are redundant",
+    # families
+    "E301": "a setting for a core that the equation does not have",
+    "E302": "an unknown initialisation rule, or one with a wrong argument",
+    "E303": "a start at which every gradient vanishes",
+    "E304": "a start that changes the model before training",
+    "E305": "an unknown scale rule, or a wrong alpha",
+    "E306": "an unknown family name",
+    "E307": "a family name that is taken",
+    "E308": "an unknown dropout point, or a probability outside [0, 1)",
+    "E309": "a seed that is not a non-negative integer",
+    # reading JSON
+    "E601": "JSON of an unknown schema version",
+    "E602": "JSON with unknown or missing keys",
+    "E603": "JSON with a value of the wrong type",
+}
+
+
+def render(text: str, span: tuple[int, int]) -> str:
+    """Return the line of ``text`` that holds ``span`` with carets under it, indented by four."""
+    start, end = max(0, min(span[0], len(text))), max(0, min(span[1], len(text)))
+    begin = text.rfind("\n", 0, start) + 1
+    stop = text.find("\n", start)
+    line = text[begin : len(text) if stop < 0 else stop].replace("\t", " ")
+    column, width = start - begin, max(1, min(end, begin + len(line)) - start)
+    if len(line) > _WINDOW:
+        left = max(0, min(column - _WINDOW // 2, len(line) - _WINDOW))
+        cut = line[left : left + _WINDOW]
+        column, line = column - left, cut
+        if left:
+            column, line = column + 3, "..." + line
+        width = max(1, min(width, len(line) - column))
+        if left + _WINDOW < stop - begin or (stop < 0 and begin + left + _WINDOW < len(text)):
+            line += "..."
+    return f"    {line}\n    {' ' * column}{'^' * width}"
+
+
+class TensloraError(Exception):
+    """The base of every error that tenslora raises on purpose.
+
+    Parameters
+    ----------
+    code : a key of :data:`CODES`.
+    what : one sentence that says what is wrong, with the names and numbers.
+    advice : what to do about it.
+    text, span : the text that holds the mistake, and the half-open range of characters of it.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        what: str,
+        *,
+        advice: str = "",
+        text: str | None = None,
+        span: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(code, what)
+        self.code = code
+        self.what = what
+        self.advice = advice
+        self.text = text
+        self.span = span
+
+    def __str__(self) -> str:
+        lines = [f"{self.code}: {self.what}"]
+        if self.text is not None and self.span is not None:
+            lines.append(render(self.text, self.span))
+        if self.advice:
+            lines.append(f"  {self.advice}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"advice": self.advice, "text": self.text, "span": self.span}
+        return (type(self), (self.code, self.what), state)
+
+
+class SpecError(TensloraError, ValueError):
+    """The equation is not well formed (E1xx)."""
+
+
+class SizeError(TensloraError, ValueError):
+    """Sizes, ranks or a budget do not fit the equation (E2xx)."""
+
+
+class FamilyError(TensloraError, ValueError):
+    """A family's settings or its name are wrong (E3xx)."""
+
+
+class PlanError(TensloraError, ValueError):
+    """A plan cannot be made, or is run on arrays that do not fit it (E4xx)."""
+
+
+class AttachError(TensloraError, ValueError):
+    """An adapter does not fit the model, or is not in the state for the call (E5xx)."""
+
+
+class StateError(TensloraError, ValueError):
+    """A checkpoint or a JSON document cannot be used (E6xx)."""
+
+
+class DataError(TensloraError, ValueError):
+    """Data, a task or a model for the fine-tuning commands cannot be used (E7xx)."""
+
+
+class UsageError(TensloraError):
+    """A command line that cannot be understood (E8xx)."""
+
+
+class TensloraWarning(UserWarning):
+    """The base of tenslora's warnings."""
+
+
+class RedundantRankWarning(TensloraWarning):
+    """A rank is above what its mode can carry (W201)."""

@@ -1,0 +1,27 @@
+"""The language: parse an equation into a :class:`Network`, print it, size it, store it."""
+
+from __future__ import annotations
+
+from tenslora.spec.canonical import canonical
+from tenslora.spec.index import RESERVED, Core, Slot, Term
+from tenslora.spec.network import Network
+from tenslora.spec.parse import parse
+from tenslora.spec.schema import SCHEMA_VERSION, from_json, to_json
+from tenslora.spec.sizes import complete_sizes, core_shape, is_count, slot_size
+
+__all__ = [
+    "RESERVED",
+    "SCHEMA_VERSION",
+    "Core",
+    "Network",
+    "Slot",
+    "Term",
+    "canonical",
+    "complete_sizes",
+    "core_shape",
+    "from_json",
+    "is_count",
+    "parse",
+    "slot_size",
+    "to_json",
+]
