@@ -1,3 +1,66 @@
-"""tenslora: low-rank and tensor adapters, written as equations."""
+"""tenslora: low-rank and tensor adapters, written as equations.
+
+>>> import tenslora as tl
+>>> tied = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"}, scale="alpha/r")
+>>> tied.bind({"out": 768, "in": 768}, rank=8).trainable_parameters
+12288
+
+The symbolic half (equations, families, plans) is imported at once and needs no torch. The torch half
+(``attach``, ``load``, ...) is imported when one of its names is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tenslora.errors import RedundantRankWarning, TensloraError, TensloraWarning
+from tenslora.family import Bound, Family, family, register, registered, resolve
+from tenslora.init import InitRule
+from tenslora.spec import Network, parse
+
+if TYPE_CHECKING:
+    from tenslora import families as families
+    from tenslora.nn import Adapter, Site, active, adapters, attach, load
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Adapter",
+    "Bound",
+    "Family",
+    "InitRule",
+    "Network",
+    "RedundantRankWarning",
+    "Site",
+    "TensloraError",
+    "TensloraWarning",
+    "active",
+    "adapters",
+    "attach",
+    "families",
+    "family",
+    "load",
+    "parse",
+    "register",
+    "registered",
+    "resolve",
+]
+
+_LAZY_NAMES = dict.fromkeys(
+    ("Adapter", "Site", "active", "adapters", "attach", "load"), "tenslora.nn"
+)
+_LAZY_MODULES = frozenset({"families", "nn", "backends", "testing", "integrations"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import the torch half, the catalogue and the test tools when they are first asked for."""
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"tenslora.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
+    raise AttributeError(f"module 'tenslora' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY_NAMES, *_LAZY_MODULES})

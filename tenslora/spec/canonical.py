@@ -90,7 +90,9 @@ def _write(network: Network, colours: Mapping[str, int]) -> Network:
             while f"b{n}" in taken:
                 n += 1
             names[bond], n = f"b{n}", n + 1
-    return Network(network.target, tuple(Term(tuple(_rename(c, names) for c in t.cores)) for t in terms))
+    return Network(
+        network.target, tuple(Term(tuple(_rename(c, names) for c in t.cores)) for t in terms)
+    )
 
 
 def _rename(core: Core, names: Mapping[str, str]) -> Core:

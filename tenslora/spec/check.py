@@ -33,9 +33,7 @@ class Problem:
         return SpecError(self.code, self.what, advice=self.advice, text=text, span=span)
 
 
-def core_places(
-    target: Core, terms: tuple[Term, ...]
-) -> Iterator[tuple[tuple[int, int], Core]]:
+def core_places(target: Core, terms: tuple[Term, ...]) -> Iterator[tuple[tuple[int, int], Core]]:
     """Every core with its place, the target first."""
     yield (-1, 0), target
     for t, term in enumerate(terms):
@@ -43,9 +41,7 @@ def core_places(
             yield (t, c), core
 
 
-def locate(
-    target: Core, terms: tuple[Term, ...], place: Place
-) -> tuple[str, tuple[int, int]]:
+def locate(target: Core, terms: tuple[Term, ...], place: Place) -> tuple[str, tuple[int, int]]:
     """Print the equation and return the text with the span of ``place`` in it."""
     text, span = "", (0, 0)
     for (t, c), core in core_places(target, terms):
@@ -173,9 +169,7 @@ def _bonds(target: Core, terms: tuple[Term, ...]) -> Problem | None:
     return None
 
 
-def _advice_for_bond(
-    target: Core, term: Term, core: Core, index: str, ends: Counter[str]
-) -> str:
+def _advice_for_bond(target: Core, term: Term, core: Core, index: str, ends: Counter[str]) -> str:
     features = [i for slot in target.slots[-2:] for i in slot]
     missing = [i for i in features if i not in ends]
     others = [i for i in (*target.indices, *ends) if i != index and i not in core.indices]

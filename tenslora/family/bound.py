@@ -1,0 +1,184 @@
+"""A family with every size known: counts, bytes, cost and the report, before any array exists."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tenslora.init import draw
+from tenslora.plan import CPU, Plan, Profile, cut_rank, make_plan
+from tenslora.spec import Network, core_shape, slot_size
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tenslora.family.family import Family
+
+__all__ = ["Bound"]
+
+_WIDTH = 96
+
+
+@dataclass(frozen=True, repr=False)
+class Bound:
+    """What :meth:`Family.bind` returns.
+
+    Attributes
+    ----------
+    family : the family.
+    sizes : every index, bonds included, with its size.
+    scale : the number in front of the update.
+    """
+
+    family: Family
+    sizes: Mapping[str, int]
+    scale: float
+
+    @property
+    def network(self) -> Network:
+        """The equation's structure."""
+        return self.family.network
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The sizes of the bonds."""
+        return {bond: self.sizes[bond] for bond in self.network.bonds}
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each core, one axis a slot."""
+        return {name: core_shape(core, self.sizes) for name, core in self.network.cores.items()}
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """The number of entries of each core."""
+        return {n: slot_size(core.indices, self.sizes) for n, core in self.network.cores.items()}
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Entries of the trained cores."""
+        return sum(n for core, n in self.counts.items() if core not in self.family.frozen)
+
+    @property
+    def frozen_parameters(self) -> int:
+        """Entries of the frozen cores."""
+        return sum(n for core, n in self.counts.items() if core in self.family.frozen)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all cores in float32."""
+        return 4 * (self.trainable_parameters + self.frozen_parameters)
+
+    @cached_property
+    def cut_rank(self) -> int:
+        """The largest rank that the update of one site can have: the smallest in|out cut."""
+        return cut_rank(self.network, self.sizes)
+
+    def plan(
+        self, *, shared: tuple[str, ...] | None = None, tokens: int = 512, profile: Profile = CPU
+    ) -> Plan:
+        """Find the contraction order.
+
+        Parameters
+        ----------
+        shared : sites over which the layers read the same input; by default ``proj`` where the
+            equation has it, as for the query, key and value of attention.
+        tokens : the number of tokens (rows of x) to plan for.
+        profile : the machine's ratio of arithmetic to memory traffic.
+        """
+        if shared is None:
+            shared = tuple(site for site in self.network.sites if site == "proj")
+        frozen = self.family.frozen
+        return make_plan(
+            self.network, self.sizes, shared=shared, tokens=tokens, profile=profile, frozen=frozen
+        )
+
+    @property
+    def flops_per_token(self) -> int:
+        """FLOPs (two for a multiply-add) of the update for one token through all sites, forward.
+
+        Parts that do not depend on the token are computed once a forward and not counted here.
+        """
+        return self.plan().flops_per_token
+
+    def arrays(self, seed: int = 0, key: str = "") -> dict[str, NDArray[np.float64]]:
+        """Draw the start of every core, in float64; the same numbers for the same seed and key."""
+        init, network = self.family.init, self.network
+        return {
+            name: draw(init[name], core, network, self.sizes, seed, key)
+            for name, core in network.cores.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report's figures as plain data."""
+        plan = self.plan()
+        return {
+            "name": self.family.name,
+            "equation": self.family.equation,
+            "sizes": {n: s for n, s in self.sizes.items() if n not in self.network.bonds},
+            "ranks": self.ranks,
+            "cores": {
+                name: {
+                    "shape": list(shape),
+                    "parameters": self.counts[name],
+                    "init": str(self.family.init[name]),
+                    "frozen": name in self.family.frozen,
+                }
+                for name, shape in self.shapes.items()
+            },
+            "trainable_parameters": self.trainable_parameters,
+            "frozen_parameters": self.frozen_parameters,
+            "bytes": self.nbytes,
+            "scale": self.scale,
+            "cut_rank": self.cut_rank,
+            "flops_per_token": plan.flops_per_token,
+            "hoisted_flops": plan.hoist_flops,
+        }
+
+    def __repr__(self) -> str:
+        return _box(self.family.name or "family", _rows(self))
+
+
+def _rows(bound: Bound) -> list[tuple[str, str]]:
+    network, family, plan = bound.network, bound.family, bound.plan()
+    sizes = " ".join(f"{n}={s}" for n, s in bound.sizes.items() if n not in network.bonds)
+    cores = ", ".join(
+        f"{name} {'x'.join(map(str, shape))} {family.init[name]}"
+        + (" (frozen)" if name in family.frozen else "")
+        for name, shape in bound.shapes.items()
+    )
+    features = [slot_size(slot, bound.sizes) for slot in (network.output, network.input)]
+    steps = [line.rstrip() for line in plan.explain().splitlines()]
+    return [
+        ("equation", family.equation),
+        ("sizes", sizes),
+        ("ranks", " ".join(f"{b}={r}" for b, r in bound.ranks.items()) or "none"),
+        ("cores", cores),
+        (
+            "parameters",
+            f"{bound.trainable_parameters:,} trained, {bound.frozen_parameters:,} frozen",
+        ),
+        ("bytes", f"{bound.nbytes:,} in float32"),
+        ("scale", f"{bound.scale:g} ({family.scale})"),
+        ("in|out cut", f"rank {bound.cut_rank} of {min(features)}"),
+        ("FLOPs", f"{plan.flops_per_token:,} a token, and {plan.hoist_flops:,} once a forward"),
+        *[("steps" if n == 0 else "", line) for n, line in enumerate(steps)],
+    ]
+
+
+def _box(title: str, rows: list[tuple[str, str]]) -> str:
+    label = max(len(name) for name, _ in rows)
+    room = _WIDTH - label - 6
+    lines = []
+    for name, text in rows:
+        indent = " " * (len(text) - len(text.lstrip()))
+        for n, part in enumerate(textwrap.wrap(text, room, subsequent_indent=indent) or [""]):
+            lines.append(f"{name if n == 0 else '':{label}}  {part}")
+    width = max(len(title) + 2, *(len(line) for line in lines))
+    top = f"╭─ {title} " + "─" * (width - len(title) - 1) + "╮"
+    body = "\n".join(f"│ {line:{width}} │" for line in lines)
+    return f"{top}\n{body}\n╰{'─' * (width + 2)}╯"

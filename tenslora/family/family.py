@@ -1,0 +1,296 @@
+"""A family: a network with starts, frozen cores, scale, dropout and its source."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tenslora.errors import FamilyError, SizeError, StateError
+from tenslora.family import binding
+from tenslora.family.bound import Bound
+from tenslora.family.scale import Scale, parse_scale
+from tenslora.family.start import check_start
+from tenslora.init import InitRule, parse_rule
+from tenslora.spec import Network, parse
+from tenslora.spec.schema import check_keys, check_schema
+
+__all__ = ["Family", "family"]
+
+SCHEMA_VERSION = 1
+_DEFAULT_INIT = InitRule("kaiming", 5.0**0.5)
+
+
+@dataclass(frozen=True, repr=False)
+class Family:
+    """A low-rank or tensor adapter family, whole. Make one with :func:`family`.
+
+    Attributes
+    ----------
+    network : the equation's structure.
+    init : the start of each core.
+    frozen : the cores that are drawn once and never trained.
+    scale : the factor in front of the update.
+    dropout : probability at each dropout point; the one point today is ``input``.
+    lr : learning-rate multiplier of a core, 1 where it is not named.
+    ranks : default ranks, set by calling the family: ``lora(r=8)``.
+    name, aliases, source, summary : what the catalogue says of it.
+    starts_nonzero : the family means to change the model before training.
+    """
+
+    network: Network
+    init: Mapping[str, InitRule]
+    frozen: frozenset[str]
+    scale: Scale
+    dropout: Mapping[str, float] = field(default_factory=dict)
+    lr: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    name: str | None = None
+    aliases: tuple[str, ...] = ()
+    source: str = ""
+    summary: str = ""
+    starts_nonzero: bool = False
+
+    @property
+    def equation(self) -> str:
+        """The text of the network."""
+        return str(self.network)
+
+    @property
+    def bonds(self) -> tuple[str, ...]:
+        """The names of the ranks, in order."""
+        return self.network.bonds
+
+    @property
+    def label(self) -> str:
+        """The name, or the equation where there is none."""
+        return self.name or self.equation
+
+    def __call__(self, rank: int | None = None, **ranks: int) -> Family:
+        """Return the same family with default ranks.
+
+        >>> f = family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+        >>> dict(f(r=8).ranks), dict(f(4).ranks)
+        ({'r': 8}, {'r': 4})
+        """
+        chosen = dict(self.ranks)
+        if rank is not None:
+            chosen = {bond: binding.check_rank("rank", rank) for bond in self.bonds}
+        for bond, value in ranks.items():
+            if bond not in self.bonds:
+                advice = f"The bonds are {', '.join(self.bonds) or 'none'}."
+                what = f"{bond!r} is no bond of {self.label}"
+                raise SizeError("E201", what, advice=advice)
+            chosen[bond] = binding.check_rank(bond, value)
+        return replace(self, ranks=chosen)
+
+    def bind(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        *,
+        ranks: int | Mapping[str, int] | None = None,
+        like: Family | None = None,
+        params: int | None = None,
+        alpha: float | None = None,
+        **named: int,
+    ) -> Bound:
+        """Give every index a size; everything else follows without making an array.
+
+        Parameters
+        ----------
+        sizes, named : sizes and ranks by index name. ``out`` and ``in`` may be the totals of a
+            grouped output and input. ``rank=4`` sets every bond. (``in`` is a word of Python: write
+            ``bind({"in": 768}, ...)`` or ``bind(**{"in": 768})``.)
+        ranks : one rank for every bond (the paper's isorank), or a rank for each.
+        like : a family with ranks, such as ``lora(r=8)``: choose the ranks that come closest to
+            its number of trained parameters without going over (the paper's isoparameters).
+        params : the same with the number itself.
+        alpha : the numerator of the scale rule.
+
+        Raises
+        ------
+        SizeError
+            Names, sizes, ranks or a budget that do not fit; see :mod:`tenslora.errors`.
+
+        Warns
+        -----
+        RedundantRankWarning
+            A rank above what its mode can carry.
+
+        Examples
+        --------
+        >>> f = family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+        >>> bound = f.bind({"in": 768, "out": 768}, r=4)
+        >>> bound.trainable_parameters, bound.cut_rank
+        (6144, 4)
+        """
+        given = {**(sizes or {}), **named}
+        complete = binding.choose(self, given, ranks=ranks, like=like, params=params)
+        factor = self.scale.factor({b: complete[b] for b in self.bonds}, alpha)
+        return Bound(self, complete, factor)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the family as a JSON object; :meth:`from_json` reads it."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "equation": self.equation,
+            "init": {core: str(rule) for core, rule in self.init.items()},
+            "frozen": sorted(self.frozen),
+            "scale": str(self.scale),
+            "dropout": dict(self.dropout),
+            "lr": dict(self.lr),
+            "ranks": dict(self.ranks),
+            "name": self.name,
+            "aliases": list(self.aliases),
+            "source": self.source,
+            "summary": self.summary,
+            "starts_nonzero": self.starts_nonzero,
+        }
+
+    @classmethod
+    def from_json(cls, obj: object) -> Family:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        StateError
+            An unknown version, unknown or missing keys, a value of the wrong type.
+        SpecError, FamilyError, SizeError
+            The family in it is not a valid one.
+        """
+        data = dict(check_schema(obj, "family", SCHEMA_VERSION))
+        check_keys(data, "family", _KEYS | {"schema"})
+        for key, kinds in _KINDS.items():
+            if not isinstance(data[key], kinds):
+                what = f"family JSON: {key!r} is {type(data[key]).__name__}"
+                raise StateError("E603", what, advice=f"It has to be {_names(kinds)}.")
+        ranks = data.pop("ranks")
+        made = family(data.pop("equation"), **{k: v for k, v in data.items() if k != "schema"})
+        return made(**ranks)
+
+    def __repr__(self) -> str:
+        lines = [f"{self.name or 'family'}: {self.equation}"]
+        starts = ", ".join(
+            f"{core} {rule}{' (frozen)' if core in self.frozen else ''}"
+            for core, rule in self.init.items()
+        )
+        lines.append(f"  start {starts}; scale {self.scale}")
+        if self.ranks:
+            lines.append("  ranks " + " ".join(f"{b}={r}" for b, r in self.ranks.items()))
+        return "\n".join(lines)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "equation": (str,),
+    "init": (dict,),
+    "frozen": (list,),
+    "scale": (str,),
+    "dropout": (dict,),
+    "lr": (dict,),
+    "ranks": (dict,),
+    "name": (str, type(None)),
+    "aliases": (list,),
+    "source": (str,),
+    "summary": (str,),
+    "starts_nonzero": (bool,),
+}
+_KEYS = set(_KINDS)
+
+
+def _names(kinds: tuple[type, ...]) -> str:
+    return " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+
+
+def family(
+    equation: str | Network,
+    *,
+    init: Mapping[str, str | InitRule] | None = None,
+    frozen: Iterable[str] = (),
+    scale: str | Scale = "constant",
+    dropout: Mapping[str, float] | None = None,
+    lr: Mapping[str, float] | None = None,
+    ranks: Mapping[str, int] | None = None,
+    name: str | None = None,
+    aliases: Iterable[str] = (),
+    source: str = "",
+    summary: str = "",
+    starts_nonzero: bool = False,
+) -> Family:
+    """Define an adapter family by its equation.
+
+    Parameters
+    ----------
+    equation : text such as ``W[out in] = B[out r] A[r in]``, or a network.
+    init : the start of each core (:class:`~tenslora.init.InitRule`); ``kaiming`` where it is not named.
+        Exactly one trained core of each term starts at zero, unless ``starts_nonzero``.
+    frozen : cores that are drawn from the seed and not trained.
+    scale : ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)`` with r a bond.
+    dropout : ``{"input": p}``.
+    lr : learning-rate multipliers by core.
+    ranks : default ranks by bond.
+    name, aliases, source, summary : for the catalogue.
+    starts_nonzero : say so when the update is meant to be nonzero before training.
+
+    Raises
+    ------
+    SpecError
+        The equation is not well formed.
+    FamilyError
+        A setting names no core of it, or the start is one from which nothing trains.
+
+    Examples
+    --------
+    >>> family("W[out in] = B[out r] A[r in]", init={"B": "zeros"}, scale="alpha/r", name="tied")
+    tied: W[out in] = B[out r] A[r in]
+      start B zeros, A kaiming; scale alpha/r
+    """
+    network = equation if isinstance(equation, Network) else parse(equation)
+    fixed = frozenset([frozen] if isinstance(frozen, str) else frozen)
+    for what, names in (("init", init or {}), ("frozen", fixed), ("lr", lr or {})):
+        _known_cores(network, what, names)
+    rules = {core: parse_rule((init or {}).get(core, _DEFAULT_INIT)) for core in network.cores}
+    if not starts_nonzero:
+        check_start(network, rules, fixed)
+    made = Family(
+        network=network,
+        init=rules,
+        frozen=fixed,
+        scale=parse_scale(scale, network),
+        dropout=_check_dropout(dropout or {}),
+        lr=_check_lr(lr or {}),
+        name=name,
+        aliases=tuple(aliases),
+        source=source,
+        summary=summary,
+        starts_nonzero=starts_nonzero,
+    )
+    return made(**ranks) if ranks else made
+
+
+def _known_cores(network: Network, what: str, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in network.cores:
+            close = difflib.get_close_matches(str(name), network.cores, n=1, cutoff=0.3)
+            advice = f"Did you mean {close[0]!r}? " if close else ""
+            advice += f"The cores are {', '.join(network.cores) or 'none (constants only)'}."
+            raise FamilyError("E301", f"{what} names {name!r}, no core of {network}", advice=advice)
+
+
+def _check_dropout(dropout: Mapping[str, float]) -> dict[str, float]:
+    for point, p in dropout.items():
+        number = isinstance(p, (int, float)) and not isinstance(p, bool)
+        if point != "input" or not number or not 0.0 <= p < 1.0:
+            what = f"dropout {point!r}: {p!r}"
+            advice = 'Write dropout={"input": 0.1}; the probability is at least 0 and below 1.'
+            raise FamilyError("E308", what, advice=advice)
+    return {point: float(p) for point, p in dropout.items()}
+
+
+def _check_lr(lr: Mapping[str, float]) -> dict[str, float]:
+    for core, factor in lr.items():
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not number or not 0.0 < factor < float("inf"):
+            what = f"lr multiplier of {core}: {factor!r} is not a positive number"
+            raise FamilyError("E301", what, advice="Freeze a core with frozen=... instead of 0.")
+    return {core: float(factor) for core, factor in lr.items()}

@@ -1,0 +1,106 @@
+"""Names for families. The catalogue and other packages register their values here.
+
+No family is privileged: everything above resolves a name through :func:`resolve`. Another package offers
+its families through the entry-point group ``tenslora.families``, each entry a module that registers
+them when it is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from importlib.metadata import entry_points
+
+from tenslora.errors import FamilyError
+from tenslora.family.family import Family, family
+from tenslora.spec import parse
+
+__all__ = ["register", "registered", "resolve"]
+
+_GROUP = "tenslora.families"
+_CATALOGUE = "tenslora.families"
+_FAMILIES: dict[str, Family] = {}
+_ALIASES: dict[str, str] = {}
+_loaded: list[str] = []
+
+
+def register(value: Family) -> Family:
+    """Make a family known by its name and aliases, and return it.
+
+    Raises
+    ------
+    FamilyError
+        E306 where it has no name, E307 where a name stands for another family already.
+    """
+    if not value.name:
+        what = f"a family without a name cannot be registered: {value.equation}"
+        raise FamilyError("E306", what, advice="Give family(..., name='mine').")
+    for name in (value.name, *value.aliases):
+        owner = _ALIASES.get(name, name)
+        known = _FAMILIES.get(owner)
+        if known is not None and known != value:
+            what = f"the name {name!r} stands for {known.equation}"
+            raise FamilyError("E307", what, advice="Choose another name, such as mypackage.name.")
+    _FAMILIES[value.name] = value
+    _ALIASES.update({alias: value.name for alias in value.aliases})
+    return value
+
+
+def registered() -> dict[str, Family]:
+    """Return every registered family by name, in the order of registration."""
+    _load()
+    return dict(_FAMILIES)
+
+
+def resolve(value: str | Family, *, any_start: bool = False) -> Family:
+    """Return the family that a name, an alias, an equation or a family means.
+
+    An equation alone starts the first core of each term at zero and the others with ``kaiming``.
+
+    Parameters
+    ----------
+    value : text with ``=`` or ``[`` is read as an equation, other text as a name.
+    any_start : for an equation that is only looked at: do not ask whether it can train from there.
+
+    Raises
+    ------
+    FamilyError
+        E306 for an unknown name; E303 or E304 for an equation with no such start.
+    SpecError
+        The equation is not well formed.
+
+    >>> resolve("W[out in] = B[out r] A[r in]")
+    family: W[out in] = B[out r] A[r in]
+      start B zeros, A kaiming; scale constant
+    """
+    if isinstance(value, Family):
+        return value
+    if not isinstance(value, str):
+        what = f"a family is a name, an equation or a Family, not {type(value).__name__}"
+        raise FamilyError("E306", what, advice="Write 'lora' or 'W[out in] = B[out r] A[r in]'.")
+    if "=" in value or "[" in value:
+        network = parse(value)
+        stored = [[c.name for c in term.cores if not c.is_constant] for term in network.terms]
+        zeros = {names[0]: "zeros" for names in stored if names}
+        return family(network, init=zeros, starts_nonzero=any_start)
+    _load()
+    name = value.strip()
+    found = _FAMILIES.get(_ALIASES.get(name, name))
+    if found is None:
+        names = [*_FAMILIES, *_ALIASES]
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        advice = f"Did you mean {' or '.join(close)}? " if close else ""
+        advice += "`tenslora families` lists them; an equation works too."
+        raise FamilyError("E306", f"no family is called {value!r}", advice=advice)
+    return found
+
+
+def _load() -> None:
+    if _loaded:
+        return
+    _loaded.append(_CATALOGUE)
+    importlib.import_module(_CATALOGUE)
+    for entry in entry_points(group=_GROUP):
+        if entry.value not in _loaded:
+            _loaded.append(entry.value)
+            entry.load()

@@ -1,0 +1,85 @@
+"""The factor in front of an update: a constant, or alpha over a reference rank."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tenslora.errors import FamilyError
+from tenslora.spec import Network
+
+__all__ = ["Scale", "parse_scale"]
+
+_CONSTANT = re.compile(r"constant(?:\(\s*([^()\s]+)\s*\))?")
+_RATIO = re.compile(r"alpha\s*/\s*(?:sqrt\(\s*(\w+)\s*\)|(\w+))")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``constant``: ``value``; ``ratio``: alpha / rank; ``root``: alpha / sqrt(rank).
+
+    ``bond`` names the reference rank. Without an alpha the ratio is 1, that is, alpha is taken to be
+    the rank (or its root). An alpha given to a constant scale takes the constant's place.
+
+    >>> Scale("ratio", bond="r").factor({"r": 8}, alpha=16)
+    2.0
+    """
+
+    kind: str
+    value: float = 1.0
+    bond: str | None = None
+
+    def factor(self, ranks: Mapping[str, int], alpha: float | None = None) -> float:
+        """Return the number that multiplies the update.
+
+        Raises
+        ------
+        FamilyError
+            E305 where alpha is no finite number.
+        """
+        if alpha is not None and not (
+            isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and math.isfinite(alpha)
+        ):
+            what = f"alpha={alpha!r} is not a finite number"
+            raise FamilyError("E305", what, advice="Give a number, such as alpha=16.")
+        if self.kind == "constant" or self.bond is None:
+            return self.value if alpha is None else float(alpha)
+        if alpha is None:
+            return 1.0
+        rank = ranks[self.bond]
+        return float(alpha) / (rank if self.kind == "ratio" else math.sqrt(rank))
+
+    def __str__(self) -> str:
+        if self.kind == "constant":
+            return "constant" if self.value == 1.0 else f"constant({self.value!r})"
+        return f"alpha/{self.bond}" if self.kind == "ratio" else f"alpha/sqrt({self.bond})"
+
+
+def parse_scale(text: str | Scale, network: Network) -> Scale:
+    """Read ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)``, r a bond of ``network``.
+
+    >>> from tenslora.spec import parse
+    >>> str(parse_scale("alpha / sqrt(r)", parse("W[out in] = B[out r] A[r in]")))
+    'alpha/sqrt(r)'
+    """
+    text = str(text).strip()
+    match = _CONSTANT.fullmatch(text)
+    if match is not None:
+        try:
+            value = float(match[1] or 1.0)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value):
+            return Scale("constant", value)
+    match = _RATIO.fullmatch(text)
+    if match is None:
+        advice = "Rules: constant, constant(0.5), alpha/r, alpha/sqrt(r), with r a bond."
+        raise FamilyError("E305", f"unknown scale rule {text!r}", advice=advice)
+    bond = match[1] or match[2]
+    if bond not in network.bonds:
+        what = f"the scale {text!r} refers to {bond!r}, which is no bond of {network}"
+        bonds = ", ".join(network.bonds) or "none; use constant"
+        raise FamilyError("E305", what, advice=f"The bonds are: {bonds}.")
+    return Scale("root" if match[1] else "ratio", bond=bond)
