@@ -5,8 +5,8 @@
 >>> tied.bind({"out": 768, "in": 768}, rank=8).trainable_parameters
 12288
 
-The symbolic half (equations, families, plans) is imported at once and needs no torch. The torch half
-(``attach``, ``load``, ...) is imported when one of its names is first used.
+The symbolic half (equations, families, plans) is imported at once and needs no torch. The torch
+half (``attach``, ``load``, ...) is imported when one of its names is first used.
 """
 
 from __future__ import annotations

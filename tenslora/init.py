@@ -1,8 +1,8 @@
 """How cores start: rules that are data, and their numbers, the same on every backend.
 
-Numbers are drawn with numpy's Philox, keyed by the seed, the core's name and a key that tells shape
-groups apart, so that a seed means the same start with numpy, torch and jax, whatever the order in which
-cores are made. No global generator is touched.
+Numbers are drawn with numpy's Philox, keyed by the seed, the core's name and a key that tells
+shape groups apart, so that a seed means the same start with numpy, torch and jax, whatever the order
+in which cores are made. No global generator is touched.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class InitRule:
     ``const(v)``     v
     ``normal(std)``  Gaussian with mean 0
     ``uniform(b)``   uniform in [-b, b]
-    ``kaiming(a)``   uniform in [-b, b], b = sqrt(6 / ((1 + a^2) fan_in)); a = sqrt(5) when left out,
-                     the start of LoRA's A in ``torch.nn.Linear``'s manner (He et al. 2015)
+    ``kaiming(a)``   uniform in [-b, b], b = sqrt(6 / ((1 + a^2) fan_in)); a = sqrt(5) when left
+                     out, the start of LoRA's A in ``torch.nn.Linear``'s manner (He et al. 2015)
     ``xavier``       uniform in [-b, b], b = sqrt(6 / (rows + columns)) (Glorot and Bengio 2010)
     ``orthogonal``   orthonormal columns, or rows where the core is wide (Saxe et al. 2013)
     ===============  ==========================================================================

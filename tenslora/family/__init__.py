@@ -1,4 +1,4 @@
-"""The object that a user holds: an equation with its starts, scale and ranks, and what follows from it."""
+"""The object that a user holds: an equation with its starts, scale and ranks."""
 
 from __future__ import annotations
 

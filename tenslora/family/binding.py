@@ -97,8 +97,8 @@ def _refuse_both(chosen: Mapping[str, int], like: Family | None, params: int | N
 def count_like(network: Network, target: Mapping[str, int], like: Family) -> int:
     """Count the trained parameters of ``like`` on the same weights.
 
-    Sites of ``like`` that the network names take its sizes; what is left of the number of sites goes to
-    the first other site of ``like``.
+    Sites of ``like`` that the network names take its sizes; what is left of the number of sites
+    goes to the first other site of ``like``.
     """
     given = {
         "out": math.prod(target[i] for i in network.output),

@@ -222,8 +222,8 @@ def family(
     Parameters
     ----------
     equation : text such as ``W[out in] = B[out r] A[r in]``, or a network.
-    init : the start of each core (:class:`~tenslora.init.InitRule`); ``kaiming`` where it is not named.
-        Exactly one trained core of each term starts at zero, unless ``starts_nonzero``.
+    init : the start of each core (:class:`~tenslora.init.InitRule`); ``kaiming`` where it is not
+        named. Exactly one trained core of each term starts at zero, unless ``starts_nonzero``.
     frozen : cores that are drawn from the seed and not trained.
     scale : ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)`` with r a bond.
     dropout : ``{"input": p}``.

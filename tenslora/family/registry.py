@@ -1,8 +1,8 @@
 """Names for families. The catalogue and other packages register their values here.
 
-No family is privileged: everything above resolves a name through :func:`resolve`. Another package offers
-its families through the entry-point group ``tenslora.families``, each entry a module that registers
-them when it is imported.
+No family is privileged: everything above resolves a name through :func:`resolve`. Another package
+offers its families through the entry-point group ``tenslora.families``, each entry a module that
+registers them when it is imported.
 """
 
 from __future__ import annotations

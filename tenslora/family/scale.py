@@ -20,8 +20,8 @@ _RATIO = re.compile(r"alpha\s*/\s*(?:sqrt\(\s*(\w+)\s*\)|(\w+))")
 class Scale:
     """``constant``: ``value``; ``ratio``: alpha / rank; ``root``: alpha / sqrt(rank).
 
-    ``bond`` names the reference rank. Without an alpha the ratio is 1, that is, alpha is taken to be
-    the rank (or its root). An alpha given to a constant scale takes the constant's place.
+    ``bond`` names the reference rank. Without an alpha the ratio is 1, that is, alpha is taken to
+    be the rank (or its root). An alpha given to a constant scale takes the constant's place.
 
     >>> Scale("ratio", bond="r").factor({"r": 8}, alpha=16)
     2.0
@@ -58,7 +58,7 @@ class Scale:
 
 
 def parse_scale(text: str | Scale, network: Network) -> Scale:
-    """Read ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)``, r a bond of ``network``.
+    """Read ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)``, with r a bond.
 
     >>> from tenslora.spec import parse
     >>> str(parse_scale("alpha / sqrt(r)", parse("W[out in] = B[out r] A[r in]")))

@@ -14,8 +14,8 @@ __all__ = ["check_start"]
 def check_start(network: Network, init: Mapping[str, InitRule], frozen: frozenset[str]) -> None:
     """Refuse a start that changes the model, or from which every gradient is zero.
 
-    A term is zero when it holds a zero core, and has a gradient then only if that zero stands in it once
-    and is trained: the gradient of each factor is the product of the others.
+    A term is zero when it holds a zero core, and has a gradient then only if that zero stands in it
+    once and is trained: the gradient of each factor is the product of the others.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def check_start(network: Network, init: Mapping[str, InitRule], frozen: frozense
     if not alive:
         zeros = _zeros(network.terms[0], init)
         names = ", ".join(core.name for core in zeros)
-        what = f"every gradient is zero at the start of {network}: zero and not trainable alone: {names}"
+        what = f"every gradient is zero at the start of {network}: {names} at zero"
         advice = "Start exactly one trained core of a term at zero, and let it stand there once."
         raise FamilyError("E303", what, advice=advice)
 

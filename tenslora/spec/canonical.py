@@ -1,8 +1,8 @@
 """One fixed way to write a network: bonds renamed, cores and terms ordered.
 
-Bonds are told apart by colour refinement (Weisfeiler and Leman): a bond's colour is made of the cores
-and slots that it stands in and of the colours around it. Where colours tie, each tied bond is tried
-in turn and the smallest text is kept.
+Bonds are told apart by colour refinement (Weisfeiler and Leman): a bond's colour is made of the
+cores and slots that it stands in and of the colours around it. Where colours tie, each tied bond is
+tried in turn and the smallest text is kept.
 """
 
 from __future__ import annotations

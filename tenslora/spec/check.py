@@ -15,7 +15,7 @@ __all__ = ["MAX_CORES", "MAX_TEXT", "Place", "Problem", "core_places", "find_pro
 #: Limits that keep a text from a file or a stranger harmless.
 MAX_TEXT, MAX_CORES, MAX_NAME = 20_000, 256, 64
 
-#: Where a thing stands: (term, core) or (term, core, slot, position); the target is term -1, core 0.
+#: Where a thing stands: (term, core) or (term, core, slot, position); the target is (-1, 0).
 Place = tuple[int, ...]
 
 
@@ -148,7 +148,8 @@ def _arity(target: Core, terms: tuple[Term, ...]) -> Problem | None:
             continue
         known = first.setdefault(core.name, core)
         if len(known.slots) != len(core.slots):
-            what = f"core {core.name} has {len(known.slots)} slots in {known} and {len(core.slots)} here"
+            count = len(core.slots)
+            what = f"core {core.name} has {len(known.slots)} slots in {known} and {count} here"
             advice = "The same name is the same array: give them two names."
             return Problem("E109", what, advice, place)
     return None
