@@ -1,0 +1,21 @@
+"""Adapters on torch models: attach, train, merge, save.
+
+>>> import torch, tenslora as tl
+>>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+>>> adapter = tl.attach(model, "W[layer out in] = B[layer out r] A[layer r in]",
+...                     targets="all-linear", ranks=2)
+>>> with adapter.disabled():
+...     base = model(torch.ones(1, 8))
+>>> adapter.detach()
+"""
+
+from __future__ import annotations
+
+from tenslora.nn.adapter import Adapter
+from tenslora.nn.attach import attach
+from tenslora.nn.bank import Bank
+from tenslora.nn.registry import active, adapters
+from tenslora.nn.sites import Site, find_sites
+from tenslora.nn.state import load
+
+__all__ = ["Adapter", "Bank", "Site", "active", "adapters", "attach", "find_sites", "load"]

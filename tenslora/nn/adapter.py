@@ -1,0 +1,241 @@
+"""The handle of an attached adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from tenslora.errors import AttachError
+from tenslora.family import Bound, Family
+from tenslora.nn import install, merge, summary
+from tenslora.nn.bank import Bank
+from tenslora.nn.design import Design
+from tenslora.nn.sites import Site
+
+if TYPE_CHECKING:
+    from tenslora.nn.hooks import SiteHook
+    from tenslora.nn.registry import Registry
+
+__all__ = ["Adapter"]
+
+
+class Adapter:
+    """An adapter on a model, made by :func:`tenslora.attach` or :func:`tenslora.load`.
+
+    Attributes
+    ----------
+    name : its name on the model.
+    family : the family that it runs.
+    banks : one :class:`~tenslora.nn.bank.Bank` for each shape of target, by name ("768x768").
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        registry: Registry,
+        name: str,
+        design: Design,
+        banks: Mapping[str, Bank],
+    ) -> None:
+        self.model, self.registry = model, registry
+        self.name, self.design, self.banks = name, design, dict(banks)
+        self.hooks: dict[str, SiteHook] = {}
+        self.merged_weights: list[merge.MergedWeight] = []
+        self.before_training: dict[str, Tensor] = {}
+        self.attached = False
+
+    @property
+    def family(self) -> Family:
+        """The family that it runs."""
+        return self.design.family
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The weight matrices that it covers, shape by shape."""
+        return self.design.sites
+
+    @property
+    def bounds(self) -> dict[str, Bound]:
+        """The family with the sizes of each shape group, by the group's name."""
+        return {group.name: group.bound for group in self.design.groups}
+
+    @property
+    def trainable_parameters(self) -> int:
+        """The number of trained entries of its cores (the modules in ``train`` not counted)."""
+        return sum(bound.trainable_parameters for bound in self.bounds.values())
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what an optimiser trains: the trained cores, then the modules in ``train``."""
+        for bank in self.banks.values():
+            yield from bank.parameters()
+        for path in self.design.train:
+            yield from self.model.get_submodule(path).parameters()
+
+    def parameter_groups(self, lr: float, **options: Any) -> list[dict[str, Any]]:
+        """Return optimiser groups with the family's learning-rate multipliers applied to ``lr``.
+
+        ``options`` (``weight_decay``, ...) go into every group.
+        """
+        by_rate: dict[float, list[nn.Parameter]] = {}
+        for bank in self.banks.values():
+            for core, parameter in bank.named_parameters():
+                by_rate.setdefault(self.family.lr.get(core, 1.0), []).append(parameter)
+        for path in self.design.train:
+            by_rate.setdefault(1.0, []).extend(self.model.get_submodule(path).parameters())
+        return [{"params": p, "lr": lr * rate, **options} for rate, p in by_rate.items()]
+
+    def delta(self, where: str | Site) -> Tensor:
+        """Return scale * W (out, in), differentiable, in the dtype of the cores.
+
+        Parameters
+        ----------
+        where : a site, or the path of a target; for a fused module the rows of all its sites, zero
+            where it has none.
+
+        Raises
+        ------
+        AttachError
+            E501 where the adapter does not cover it.
+        """
+        return merge.delta(self, where)
+
+    @property
+    def active(self) -> bool:
+        """Whether forwards of this thread use it."""
+        return self.attached and (self.merged or self.name in self.registry.active_names())
+
+    def activate(self, *, only: bool = True) -> None:
+        """Make it active, and every other adapter inactive unless ``only=False``."""
+        self._check_attached()
+        others = frozenset() if only else self.registry.active_names()
+        self.registry.set_active(others | {self.name})
+
+    def deactivate(self) -> None:
+        """Make it inactive, until :meth:`activate`."""
+        self._check_attached()
+        self._check_merged(False, "Unmerge it first: a merged adapter is part of the weights.")
+        self.registry.set_active(self.registry.active_names() - {self.name})
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Switch this adapter off inside a ``with`` block, for this thread or task.
+
+        Modules in ``train`` keep what they learned.
+        """
+        self._check_attached()
+        self._check_merged(False, "Unmerge it first: a merged adapter is part of the weights.")
+        with self.registry.override(self.registry.active_names() - {self.name}):
+            yield
+
+    @property
+    def merged(self) -> bool:
+        """Whether the update stands in the weights."""
+        return bool(self.merged_weights)
+
+    def merge(self, *, safe: bool = True) -> None:
+        """Add the update to the weights, and take the hooks and the bank off the model.
+
+        W is computed in float64 (float32 where the device has no float64) and rounded once to the
+        weight's dtype. The original weights are kept for :meth:`unmerge`. While it is merged the
+        model has no trace of the adapter but an empty ``tenslora``, and its ``state_dict`` the keys
+        of the base.
+
+        Parameters
+        ----------
+        safe : refuse an update that is not finite.
+
+        Raises
+        ------
+        AttachError
+            E511 where it is merged already, E512 for an update that is not finite, E513 for a
+            weight that is tied, quantised or otherwise not a plain matrix. Nothing was changed.
+        """
+        self._check_attached()
+        self._check_merged(False, "Unmerge it before merging it again.")
+        merge.merge(self, safe=safe)
+
+    def unmerge(self) -> None:
+        """Put the original weights back, bit for bit, and run the adapter by hooks again.
+
+        Raises
+        ------
+        AttachError
+            E511 where it is not merged, where another adapter was merged on top, or where a weight
+            was changed since.
+        """
+        self._check_attached()
+        self._check_merged(True, "Merge it first.")
+        merge.unmerge(self)
+
+    def detach(self, *, keep: bool = False) -> None:
+        """Take the adapter off, and leave the model bit for bit as it was before.
+
+        Modules in ``train`` get back the values that they had. When the last adapter goes,
+        ``requires_grad`` of every parameter is as it was before the first came.
+
+        Parameters
+        ----------
+        keep : leave merged weights and trained modules as they are now.
+
+        Raises
+        ------
+        AttachError
+            E511 where it is merged and ``keep`` is false.
+        """
+        self._check_attached()
+        if not keep:
+            advice = "unmerge() gives the weights back; detach(keep=True) leaves them merged."
+            self._check_merged(False, advice)
+        install.detach(self, keep=keep)
+
+    def save(self, path: str | Path) -> None:
+        """Write cores, trained modules and everything needed to read them to one safetensors file.
+
+        The file appears whole or not at all. :func:`tenslora.load` reads it.
+        """
+        from tenslora.nn import state
+
+        state.save(self, path)
+
+    def load(self, path: str | Path) -> None:
+        """Read the values of a file that this adapter, or its equal, saved.
+
+        Raises
+        ------
+        StateError
+            The file is broken or belongs to another adapter; nothing was changed.
+        """
+        from tenslora.nn import state
+
+        state.load_into(self, path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :meth:`save` writes beside the numbers."""
+        from tenslora.nn import state
+
+        return state.describe(self)
+
+    def summary(self) -> str:
+        """Return a table of the banks and their cores, with parameters."""
+        return summary.summary(self)
+
+    def __repr__(self) -> str:
+        state = "detached" if not self.attached else "merged" if self.merged else "attached"
+        return (
+            f"<Adapter {self.name!r} {self.family.label}: {len(self.sites)} sites, "
+            f"{self.trainable_parameters:,} parameters, {state}>"
+        )
+
+    def _check_attached(self) -> None:
+        if not self.attached:
+            what = f"adapter {self.name!r} is not on a model any more"
+            raise AttachError("E510", what, advice="Attach or load it again.")
+
+    def _check_merged(self, expected: bool, advice: str) -> None:
+        if self.merged != expected:
+            what = f"adapter {self.name!r} is {'not ' if expected else ''}merged"
+            raise AttachError("E511", what, advice=advice)

@@ -1,0 +1,178 @@
+"""The parameters of one shape group, each core once, and the running of its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tenslora import backends
+from tenslora.errors import AttachError
+from tenslora.family import Bound
+from tenslora.init import draw
+from tenslora.nn.autograd import autocast_state
+from tenslora.nn.context import Call, ForwardContext, SharedInput
+from tenslora.nn.grid import Grid, reads_one_input
+from tenslora.nn.sites import Site
+
+__all__ = ["Bank", "Hoisted"]
+
+#: For each chain, for each stage: the local tensors of all sites, or the one that all share.
+Hoisted = tuple[tuple[Any, ...], ...]
+
+
+class Bank(nn.Module):
+    """The cores of one adapter for the sites of one shape.
+
+    Parameters
+    ----------
+    adapter, group : the names under which it stands: ``root.tenslora[adapter][group]``.
+    bound : the family with every size.
+    sites, grid : what it covers, and where each site stands in the equation's site indices.
+    dropout : probability of dropping an entry of the input, in training.
+    dtype, device : of the cores, which have no values before :meth:`draw` or a load.
+
+    A trained core is a parameter, a frozen one a persistent buffer; both have the core's name.
+    """
+
+    def __init__(
+        self,
+        adapter: str,
+        group: str,
+        bound: Bound,
+        sites: Sequence[Site],
+        grid: Grid,
+        *,
+        dropout: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.adapter, self.group = adapter, group
+        self.bound, self.grid, self.sites = bound, grid, tuple(sites)
+        self.dropout = dropout
+        for name in bound.network.cores:
+            if hasattr(self, name):
+                what = f"a core cannot be called {name!r}: torch modules have an attribute {name!r}"
+                raise AttachError("E509", what, advice="Rename the core in the equation.")
+        for name, shape in bound.shapes.items():
+            value = torch.empty(shape, dtype=dtype, device=device)
+            if name in bound.family.frozen:
+                self.register_buffer(name, value)
+            else:
+                self.register_parameter(name, nn.Parameter(value))
+
+    def draw(self, seed: int, key: str) -> None:
+        """Give every core its first values; cores on the meta device are left alone."""
+        bound = self.bound
+        for name, core in bound.network.cores.items():
+            held = self.cores()[name]
+            if held.is_meta:
+                continue
+            rule = bound.family.init[name]
+            values = draw(rule, core, bound.network, bound.sizes, seed, key)
+            with torch.no_grad():
+                held.copy_(torch.from_numpy(values))
+
+    def cores(self) -> dict[str, Tensor]:
+        """Every core by name, parameters and buffers."""
+        held: dict[str, Tensor | None] = {**self._parameters, **self._buffers}
+        return {
+            name: value for name in self.bound.network.cores if (value := held[name]) is not None
+        }
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the cores."""
+        return next(iter(self.cores().values())).dtype
+
+    @cached_property
+    def program(self) -> Any:
+        """The executable of the plan."""
+        labels = self.grid.labels.get("proj", ())
+        shared = ("proj",) if "proj" in self.grid.labels and reads_one_input(labels) else ()
+        return backends.executable(self.bound.plan(shared=shared), backends.get("torch"))
+
+    @cached_property
+    def _varies(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
+        """For each stage of each chain, the site indices that its result varies over."""
+        order = self.bound.network.sites
+        return tuple(
+            tuple(tuple(s for s in order if s in stage.varies) for stage in chain.stages)
+            for chain in self.program.plan.chains
+        )
+
+    @cached_property
+    def _reused(self) -> tuple[tuple[bool, ...], ...]:
+        """Whether the result of a stage may serve several sites that read one input."""
+        places = self.grid.positions
+        return tuple(
+            tuple(len({tuple(p[n] for n in names) for p in places}) < len(places) for names in row)
+            for row in self._varies
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        hidden = (
+            "program",
+            "_varies",
+            "_reused",
+        )  # emitted functions cannot be pickled, and are made again
+        return {name: value for name, value in self.__dict__.items() if name not in hidden}
+
+    def hoist(self, cores: Mapping[str, Tensor] | None = None) -> Hoisted:
+        """Compute what does not depend on x, for all sites, and take the sites apart once."""
+        program = self.program
+        unbound: Hoisted = program.unbind(program.hoist(self.cores() if cores is None else cores))
+        return unbound
+
+    def update(self, site: int, x: Tensor, call: Call) -> Tensor:
+        """Return the unscaled update of one site for x (..., in): (n, out), n rows in all."""
+        hoisted = self.hoist() if call.hoisted is None else call.hoisted
+        shared = self._read(x, call.context)
+        return self._run(site, hoisted, shared)
+
+    def dense(self, site: int, hoisted: Hoisted, like: Tensor) -> Tensor:
+        """Return the unscaled W (out, in) of one site, in the dtype and device of ``like``."""
+        width = self.sites[site].in_features
+        rows = torch.eye(width, dtype=like.dtype, device=like.device)
+        return self._run(site, hoisted, SharedInput(rows, None, rows)).mT
+
+    def _read(self, x: Tensor, context: ForwardContext | None) -> SharedInput:
+        key = None if context is None else SharedInput.key_of(x, self.training)
+        if key is not None and context is not None:
+            last = context.inputs.get(self)
+            if last is not None and last.x is x and last.key == key:
+                return last
+        rows = x.reshape(-1, x.shape[-1])
+        if rows.dtype != self.dtype and autocast_state(x.device.type) is None:
+            rows = rows.to(self.dtype)
+        if self.dropout and self.training:
+            rows = functional.dropout(rows, self.dropout, training=True)
+        made = SharedInput(x, key, rows)
+        if key is not None and context is not None:
+            context.inputs[self] = made
+        return made
+
+    def _run(self, site: int, hoisted: Hoisted, shared: SharedInput) -> Tensor:
+        place = self.grid.positions[site]
+        program = self.program
+        local = program.pick(hoisted, place)
+        total: Tensor | None = None
+        for c, chain in enumerate(program.chains):
+            h = shared.rows
+            for s, stage in enumerate(chain):
+                if shared.key is None or not self._reused[c][s]:
+                    h = stage(h, local[c][s])
+                    continue
+                at = (c, s, *(place[name] for name in self._varies[c][s]))
+                if at not in shared.stages:
+                    shared.stages[at] = stage(h, local[c][s])
+                h = shared.stages[at]
+            total = h if total is None else total + h
+        if total is None:  # an equation always has a term
+            raise AttachError("E504", "the plan has no chain", advice="Report this equation.")
+        return total

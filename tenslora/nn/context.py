@@ -1,0 +1,205 @@
+"""What one forward of the root model knows: hoisted tensors, shared inputs, active adapters.
+
+A forward of the root opens a context in its thread. Sites read the hoisted tensors from it, and
+projections that read one input share the stages that are the same for all of them. Activation
+checkpointing runs sites again in backward; they then have to find what they found in the forward:
+
+- non-reentrant: the same hoisted tensors, so that the same tensors are saved. A context therefore
+  stays as long as the graph of one of its segments does.
+- reentrant (the segment's forward ran without gradients): the segment builds a graph of its own and
+  runs it backward at once, so it must own its hoisted part, and makes it anew from the cores.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Hashable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tenslora.errors import AttachError
+from tenslora.nn.autograd import autocast_state, graph_task, saved_tensor_frame
+
+if TYPE_CHECKING:
+    from tenslora.nn.bank import Bank, Hoisted
+
+__all__ = ["OVERRIDES", "Call", "Contexts", "ForwardContext", "SharedInput"]
+
+#: Registry -> the adapters that are active in this thread or task, where a context manager says so.
+OVERRIDES: ContextVar[Mapping[object, frozenset[str]]] = ContextVar("tenslora_active", default={})
+
+
+class SharedInput:
+    """The last input of a bank, and what was computed from it."""
+
+    __slots__ = ("key", "rows", "stages", "x")
+
+    def __init__(self, x: Tensor, key: Hashable, rows: Tensor) -> None:
+        self.x = x
+        self.key = key
+        self.rows = rows  # (n, in): x cast, flattened and dropped out
+        self.stages: dict[Hashable, Tensor] = {}
+
+    @staticmethod
+    def key_of(x: Tensor, training: bool) -> Hashable | None:
+        """What has to be equal for two readings of ``x`` to be one; ``None``: never share."""
+        if x.is_inference():
+            return None
+        frame = saved_tensor_frame()
+        autocast = autocast_state(x.device.type)
+        return x._version, graph_task(), frame, torch.is_grad_enabled(), autocast, training
+
+
+class ForwardContext:
+    """One forward of the root model, in one thread."""
+
+    def __init__(self, active: frozenset[str], task: int) -> None:
+        self.active = active
+        self.task = task
+        self.grad = torch.is_grad_enabled()
+        self.hoisted: dict[Bank, Hoisted] = {}
+        self.inputs: dict[Bank, SharedInput] = {}
+        self.calls: dict[object, bool] = {}
+        self.segments: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.ungraded: set[object] = set()
+
+    def record(self, site: object, active: bool, frame: Any) -> None:
+        """Remember a call inside a checkpointed segment, for backward to find again."""
+        self.calls[site] = active
+        if frame is not None:
+            self.segments.add(frame)
+        if not torch.is_grad_enabled():
+            self.ungraded.add(site)
+
+    @property
+    def needed(self) -> bool:
+        """Whether backward may call sites of this forward again."""
+        return bool(self.segments) or bool(self.ungraded)
+
+
+class Call:
+    """How one call of a site has to run.
+
+    ``hoisted`` holds the bank's tensors of this forward, ``None`` where they are to be made anew;
+    ``context`` the place for shared inputs, ``None`` where nothing is to be shared.
+    """
+
+    __slots__ = ("context", "hoisted")
+
+    def __init__(self, context: ForwardContext | None, hoisted: Hoisted | None) -> None:
+        self.context = context
+        self.hoisted = hoisted
+
+
+class Contexts:
+    """The open contexts of each thread, and the closed ones that a backward may still need."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._kept: list[ForwardContext] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Contexts:
+        return Contexts()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Contexts, ()
+
+    @property
+    def _stack(self) -> list[ForwardContext]:
+        try:
+            return self._local.stack  # type: ignore[no-any-return]
+        except AttributeError:
+            self._local.stack = []
+            return self._local.stack
+
+    def open(self, active: frozenset[str], banks: Mapping[str, Iterable[Bank]]) -> None:
+        """Begin a forward of the root: hoist every bank of every active adapter."""
+        task = graph_task()
+        if task != -1:
+            replayed = self._replayed()
+            active = active if replayed is None else replayed.active
+        with self._lock:
+            if task == -1:
+                self._kept = [c for c in self._kept if c.segments]
+        context = ForwardContext(active, task)
+        frame = saved_tensor_frame()
+        if frame is not None and context.grad:
+            context.segments.add(frame)
+        for name in active:
+            for bank in banks.get(name, ()):
+                context.hoisted[bank] = bank.hoist()
+        stack = self._stack
+        if task == -1:  # a forward that was interrupted from outside has left its context open
+            stack.clear()
+        stack.append(context)
+
+    def close(self) -> None:
+        """End the innermost forward of this thread."""
+        stack = self._stack
+        if not stack:
+            return
+        context = stack.pop()
+        context.inputs.clear()
+        if context.task == -1 and context.grad and context.needed:
+            with self._lock:
+                self._kept.append(context)
+
+    def clear(self) -> None:
+        """Forget every closed context."""
+        with self._lock:
+            self._kept.clear()
+
+    def enter(self, path: str, bank: Bank, active: bool) -> Call | None:
+        """Say how a call of the module at ``path`` runs, ``None`` where its adapter is not active.
+
+        Raises
+        ------
+        AttachError
+            E516 where several forwards wait for their backward under checkpointing, with different
+            adapters active.
+        """
+        stack = self._stack
+        context = stack[-1] if stack else None
+        task = graph_task()
+        if task != -1 and (context is None or context.task != task):
+            return self._again(path, bank, active)
+        if context is None:
+            return Call(None, None) if active else None
+        if task != -1:
+            active = bank.adapter in context.active
+        frame = saved_tensor_frame()
+        if context.grad and (frame is not None or not torch.is_grad_enabled()):
+            context.record((path, bank), active, frame)
+        if not active:
+            return None
+        hoisted = context.hoisted.get(bank)
+        return Call(None if hoisted is None else context, hoisted)
+
+    def _again(self, path: str, bank: Bank, active: bool) -> Call | None:
+        """A site is called in backward: find the forward in which it was called first."""
+        site = (path, bank)
+        with self._lock:
+            known = [c for c in (*self._kept, *self._stack) if site in c.calls and c.needed]
+        if len({context.calls[site] for context in known}) > 1:
+            what = f"backward runs {path} again, and adapter {bank.adapter!r} was both on and off "
+            what += "in the forwards that wait for their backward"
+            advice = "Under checkpointing run backward before changing which adapters are active."
+            raise AttachError("E516", what, advice=advice)
+        if not known:
+            return Call(None, None) if active else None
+        context = known[-1]
+        if not context.calls[site]:
+            return None
+        if site in context.ungraded:
+            return Call(None, None)
+        hoisted = context.hoisted.get(bank)
+        return Call(None if hoisted is None else context, hoisted)
+
+    def _replayed(self) -> ForwardContext | None:
+        with self._lock:
+            return self._kept[-1] if self._kept else None

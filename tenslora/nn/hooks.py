@@ -1,0 +1,116 @@
+"""The callables that torch runs around forwards. Plain objects: a deep copy of a model copies them.
+
+A hook on a target module adds ``scale * update`` to its output; two hooks on the root open and
+close the context of a forward. The module tree does not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from tenslora.nn.context import Call
+
+if TYPE_CHECKING:
+    from tenslora.nn.bank import Bank
+    from tenslora.nn.registry import Registry
+
+__all__ = ["ForwardEnd", "ForwardStart", "SiteHook", "remove_hooks"]
+
+_Piece = tuple[tuple[int, int] | None, "Bank", int]  # rows, bank, number of the site in it
+
+
+class SiteHook:
+    """Adds an adapter's update to the output of one target module.
+
+    ``pieces`` holds, in the order of their rows, the sites that lie in the module.
+    """
+
+    def __init__(self, registry: Registry, path: str, pieces: list[_Piece]) -> None:
+        self.registry = registry
+        self.path = path
+        self.pieces = pieces
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
+    ) -> Tensor | None:
+        x = args[0] if args else next(iter(kwargs.values()))
+        updates = []
+        for rows, bank, site in self.pieces:
+            active = bank.adapter in self.registry.active_names()
+            call = self.registry.contexts.enter(self.path, bank, active)
+            if call is None:
+                return None
+            updates.append((rows, bank.bound.scale, self._update(bank, site, x, call)))
+        if updates[0][0] is None:
+            _, scale, update = updates[0]
+            return _add(output, update, scale)
+        return _add_rows(output, updates)
+
+    @staticmethod
+    def _update(bank: Bank, site: int, x: Tensor, call: Call) -> Tensor:
+        update = bank.update(site, x, call)
+        return update.reshape(*x.shape[:-1], update.shape[-1])
+
+
+def _add(output: Tensor, update: Tensor, scale: float) -> Tensor:
+    """Add in the wider of the two dtypes, and round once to the output's."""
+    return torch.add(output, update, alpha=scale).to(output.dtype)
+
+
+def _add_rows(
+    output: Tensor, updates: list[tuple[tuple[int, int] | None, float, Tensor]]
+) -> Tensor:
+    scales = {scale for _, scale, _ in updates}
+    ranges = [rows for rows, _, _ in updates if rows is not None]
+    ends = [0, *(stop for _, stop in ranges)]
+    whole = all(start == end for (start, _), end in zip(ranges, ends, strict=False))
+    if whole and ends[-1] == output.shape[-1] and len(scales) == 1:
+        return _add(output, torch.cat([update for _, _, update in updates], -1), scales.pop())
+    pieces, end = [], 0
+    for (start, stop), (_, scale, update) in zip(ranges, updates, strict=True):
+        pieces.append(output[..., end:start])
+        pieces.append(_add(output[..., start:stop], update, scale))
+        end = stop
+    return torch.cat([*pieces, output[..., end:]], -1)
+
+
+class ForwardStart:
+    """Runs before the root's forward."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        registry = self.registry
+        registry.contexts.open(registry.active_names(), registry.banks())
+
+
+class ForwardEnd:
+    """Runs after the root's forward, also when it raised."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.registry.contexts.close()
+
+
+def remove_hooks(module: nn.Module, hooks: list[Any]) -> None:
+    """Take ``hooks`` off ``module``, found by identity, so that it works in a deep copy too."""
+    for table in (module._forward_hooks, module._forward_pre_hooks):
+        for key, hook in list(table.items()):
+            if any(hook is mine for mine in hooks):
+                del table[key]
+                for name in _SIDE_TABLES:
+                    getattr(module, name, {}).pop(key, None)
+
+
+_SIDE_TABLES = (
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+)

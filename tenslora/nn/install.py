@@ -1,0 +1,169 @@
+"""Putting an adapter on a model and taking it off: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tenslora.nn.bank import Bank
+from tenslora.nn.hooks import SiteHook, remove_hooks
+from tenslora.nn.registry import ATTRIBUTE, Registry
+
+if TYPE_CHECKING:
+    from tenslora.nn.adapter import Adapter
+
+__all__ = [
+    "add_hooks",
+    "attach",
+    "base_parameters",
+    "detach",
+    "drop_hooks",
+    "set_trained",
+    "trained_tensors",
+]
+
+
+def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of the model that belong to no adapter."""
+    for name, parameter in model.named_parameters():
+        if not name.startswith(f"{ATTRIBUTE}."):
+            yield name, parameter
+
+
+def trained_tensors(model: nn.Module, paths: Iterable[str]) -> dict[str, Tensor]:
+    """The parameters and persistent buffers of whole modules, by full name."""
+    return {
+        f"{path}.{name}": tensor
+        for path in paths
+        for name, tensor in model.get_submodule(path).state_dict(keep_vars=True).items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def set_trained(adapter: Adapter, values: Mapping[str, Tensor]) -> None:
+    """Give the modules in ``train`` these values; ``grad`` of a parameter stays."""
+    tensors = trained_tensors(adapter.model, adapter.design.train)
+    with torch.no_grad():
+        for name, value in values.items():
+            tensors[name].copy_(value)
+
+
+def attach(adapter: Adapter, trained: Mapping[str, Tensor] | None = None) -> None:
+    """Change the model; on any exception put everything back.
+
+    ``trained`` holds the values of the modules in ``train``, where they come from a file.
+    """
+    model, registry = adapter.model, adapter.registry
+    first = not registry.entries
+    tensors = trained_tensors(model, adapter.design.train)
+    adapter.before_training = {name: t.detach().clone() for name, t in tensors.items()}
+    before = {name: p.requires_grad for name, p in base_parameters(model)}
+    active = registry._active
+    with ExitStack() as undo:
+        if first:
+            undo.callback(registry.uninstall, model)
+            registry.required_grad = before
+            registry.install(model)
+        undo.callback(_set_required_grad, model, before)
+        undo.callback(registry.set_active, active)
+        undo.callback(_forget, adapter)
+        _enter(adapter)
+        if trained:
+            undo.callback(set_trained, adapter, adapter.before_training)
+            set_trained(adapter, trained)
+        _set_required_grad(model, _trainable(registry, model))
+        registry.set_active([adapter.name])
+        adapter.attached = True
+        undo.pop_all()
+
+
+def detach(adapter: Adapter, *, keep: bool) -> None:
+    """Take the adapter off; ``keep`` leaves trained modules and merged weights alone."""
+    model, registry = adapter.model, adapter.registry
+    if not keep:
+        set_trained(adapter, adapter.before_training)
+        for tensor in trained_tensors(model, adapter.design.train).values():
+            tensor.grad = None
+    _forget(adapter)
+    registry.set_active(registry._active - {adapter.name})
+    registry.contexts.clear()
+    if adapter.merged:
+        registry.merge_order.remove(adapter.name)
+    adapter.merged_weights = []
+    adapter.before_training = {}
+    adapter.attached = False
+    if registry.entries:
+        _set_required_grad(model, _trainable(registry, model))
+    else:
+        registry.uninstall(model)
+        _set_required_grad(model, registry.required_grad)
+
+
+def _enter(adapter: Adapter) -> None:
+    adapter.registry.entries[adapter.name] = adapter
+    add_hooks(adapter)
+
+
+def _forget(adapter: Adapter) -> None:
+    drop_hooks(adapter)
+    adapter.registry.entries.pop(adapter.name, None)
+
+
+def add_hooks(adapter: Adapter) -> None:
+    """Stand on the model: the bank under the root, a hook on each target module."""
+    model, registry = adapter.model, adapter.registry
+    banks = nn.ModuleDict(adapter.banks)
+    banks.train(model.training)
+    registry[adapter.name] = banks
+    _reorder(registry)
+    for path, pieces in _pieces(adapter.banks).items():
+        hook = SiteHook(registry, path, pieces)
+        adapter.hooks[path] = hook
+        model.get_submodule(path).register_forward_hook(hook, with_kwargs=True)
+
+
+def drop_hooks(adapter: Adapter) -> None:
+    """Undo :func:`add_hooks`, as far as it came."""
+    for path, hook in adapter.hooks.items():
+        remove_hooks(adapter.model.get_submodule(path), [hook])
+    adapter.hooks.clear()
+    if adapter.name in adapter.registry:
+        del adapter.registry[adapter.name]
+
+
+def _reorder(registry: Registry) -> None:
+    held = registry._modules
+    for name in [name for name in registry.entries if name in held]:
+        held[name] = held.pop(name)
+
+
+def _pieces(
+    banks: Mapping[str, Bank],
+) -> dict[str, list[tuple[tuple[int, int] | None, Bank, int]]]:
+    found: dict[str, list[tuple[tuple[int, int] | None, Bank, int]]] = {}
+    for bank in banks.values():
+        for number, site in enumerate(bank.sites):
+            found.setdefault(site.path, []).append((site.rows, bank, number))
+    for pieces in found.values():
+        pieces.sort(key=lambda piece: piece[0] or (0, 0))
+    return found
+
+
+def _trainable(registry: Registry, model: nn.Module) -> dict[str, bool]:
+    paths = [path for entry in registry.entries.values() for path in entry.design.train]
+    held = {id(p) for path in paths for p in model.get_submodule(path).parameters()}
+    return {
+        name: id(parameter) in held and parameter.is_floating_point()
+        for name, parameter in base_parameters(model)
+    }
+
+
+def _set_required_grad(model: nn.Module, wanted: Mapping[str, bool]) -> None:
+    for name, parameter in base_parameters(model):
+        flag = wanted.get(name, parameter.requires_grad)
+        if parameter.requires_grad != flag:
+            parameter.requires_grad_(flag)

@@ -1,0 +1,192 @@
+"""Updates as matrices: one site's W, merging into the weights and taking it out again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tenslora.errors import AttachError
+from tenslora.nn import install
+from tenslora.nn.sites import Site
+from tenslora.nn.targets import find_linears
+
+if TYPE_CHECKING:
+    from tenslora.nn.adapter import Adapter
+
+__all__ = ["MergedWeight", "delta", "merge", "unmerge"]
+
+
+@dataclass
+class MergedWeight:
+    """A weight that holds an update: its first value, and its version when it was merged."""
+
+    path: str
+    original: Tensor
+    version: int
+
+
+def delta(adapter: Adapter, where: str | Site) -> Tensor:
+    """See :meth:`tenslora.nn.adapter.Adapter.delta`."""
+    pieces = [
+        (bank, number, site)
+        for bank in adapter.banks.values()
+        for number, site in enumerate(bank.sites)
+        if where in (site, site.path)
+    ]
+    if not pieces:
+        paths = list(dict.fromkeys(site.path for site in adapter.sites))
+        what = f"adapter {adapter.name!r} does not cover {where}"
+        raise AttachError("E501", what, advice=f"It covers {paths[0]} ... {paths[-1]}.")
+    hoisted = {bank: bank.hoist() for bank in dict.fromkeys(bank for bank, _, _ in pieces)}
+    found = []
+    for bank, number, site in pieces:
+        like = next(iter(bank.cores().values()))
+        update = bank.bound.scale * bank.dense(number, hoisted[bank], like)
+        if isinstance(where, Site) or site.rows is None:
+            return update
+        found.append((site.rows, update))
+    total = find_linears(adapter.model)[pieces[0][2].path].out_features
+    return _stack_rows(found, total)
+
+
+def _stack_rows(found: Sequence[tuple[tuple[int, int], Tensor]], total: int) -> Tensor:
+    parts, end = [], 0
+    for (start, stop), update in sorted(found, key=lambda item: item[0]):
+        parts += [update.new_zeros(start - end, update.shape[1]), update]
+        end = stop
+    return torch.cat([*parts, parts[-1].new_zeros(total - end, parts[-1].shape[1])])
+
+
+def merge(adapter: Adapter, *, safe: bool) -> None:
+    """Compute every new weight, check it, and only then put all of them in place."""
+    weights = _plain_weights(adapter)
+    with torch.no_grad():
+        made = {path: value for path, value in _merged_values(adapter, weights, safe=safe)}
+    merged = [MergedWeight(path, weights[path].data, 0) for path in made]
+    install.drop_hooks(adapter)
+    for item in merged:
+        weight = weights[item.path]
+        weight.data = made[item.path]
+        item.version = weight._version
+    adapter.merged_weights = merged
+    adapter.registry.merge_order.append(adapter.name)
+
+
+def unmerge(adapter: Adapter) -> None:
+    """Put the first values back."""
+    _check_on_top(adapter)
+    weights = {m.path: _weight(adapter.model.get_submodule(m.path)) for m in adapter.merged_weights}
+    for item in adapter.merged_weights:
+        weight = weights[item.path]
+        if weight is None or weight._version != item.version:
+            what = (
+                f"the weight of {item.path} was changed after adapter {adapter.name!r} was merged"
+            )
+            advice = "Undo that change first, or keep everything: detach(keep=True)."
+            raise AttachError("E511", what, advice=advice)
+    for item in adapter.merged_weights:
+        weight = weights[item.path]
+        if weight is not None:
+            weight.data = item.original.to(weight.device, weight.dtype)
+    device = next(iter(weights.values()))
+    adapter.merged_weights = []
+    adapter.registry.merge_order.remove(adapter.name)
+    if device is not None:
+        for bank in adapter.banks.values():
+            bank.to(device.device)
+    install.add_hooks(adapter)
+
+
+def _check_on_top(adapter: Adapter) -> None:
+    mine = {m.path for m in adapter.merged_weights}
+    order = adapter.registry.merge_order
+    for name in order[order.index(adapter.name) + 1 :]:
+        other = adapter.registry.entries[name]
+        shared = [m.path for m in other.merged_weights if m.path in mine]
+        if shared:
+            what = f"adapter {name!r} was merged after {adapter.name!r}, into {shared[0]} too"
+            raise AttachError("E511", what, advice=f"Unmerge {name!r} first.")
+
+
+def _weight(module: nn.Module) -> nn.Parameter | None:
+    return module._parameters.get("weight")
+
+
+def _plain_weights(adapter: Adapter) -> dict[str, nn.Parameter]:
+    """The weights of the targets, each a matrix that nothing else uses."""
+    model = adapter.model
+    linears = find_linears(model)
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(_storage(parameter), []).append(name)
+    weights = {}
+    for path in dict.fromkeys(site.path for site in adapter.sites):
+        linear, weight = linears[path], _weight(linears[path].module)
+        shape = (linear.out_features, linear.in_features)
+        shape = shape[::-1] if linear.transposed else shape
+        if weight is None or not weight.is_floating_point() or tuple(weight.shape) != shape:
+            what = f"the weight of {path} is not a plain floating-point matrix of shape {shape}"
+            raise AttachError("E513", what, advice="Leave the adapter unmerged.")
+        if weight.is_meta:
+            what = f"the weight of {path} is on the meta device: it has no values"
+            raise AttachError("E513", what, advice="Load the model's weights first.")
+        others = [name for name in owners[_storage(weight)] if name != f"{path}.weight"]
+        if others:
+            what = f"the weight of {path} is also {others[0]}: merging would change both"
+            raise AttachError("E513", what, advice="Leave the adapter unmerged, or untie them.")
+        weights[path] = weight
+    return weights
+
+
+def _storage(tensor: Tensor) -> int:
+    pointer = 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    return pointer or id(tensor)
+
+
+def _merged_values(
+    adapter: Adapter, weights: dict[str, nn.Parameter], *, safe: bool
+) -> Iterator[tuple[str, Tensor]]:
+    values: dict[str, Tensor] = {}
+    for bank in adapter.banks.values():
+        device = weights[bank.sites[0].path].device
+        precise = torch.empty(0, dtype=_precise(device), device=device)
+        with _no_autocast(device):
+            hoisted = bank.hoist({n: c.detach().to(precise) for n, c in bank.cores().items()})
+            for number, site in enumerate(bank.sites):
+                update = bank.bound.scale * bank.dense(number, hoisted, precise)
+                if safe and not bool(torch.isfinite(update).all()):
+                    what = f"the update of {site} is not finite"
+                    advice = "Training diverged; merge(safe=False) merges it all the same."
+                    raise AttachError("E512", what, advice=advice)
+                weight = weights[site.path]
+                value = values.get(site.path)
+                if value is None:
+                    value = values[site.path] = weight.detach().clone()
+                _add_to(value, site, update)
+    for path, value in values.items():
+        overflow = safe and not bool(torch.isfinite(value).all())
+        if overflow and bool(torch.isfinite(weights[path]).all()):
+            what = f"the merged weight of {path} is not finite in {value.dtype}"
+            raise AttachError("E512", what, advice="Merge into a model of a wider dtype.")
+    yield from values.items()
+
+
+def _add_to(value: Tensor, site: Site, update: Tensor) -> None:
+    matrix = value.mT if site.transposed else value
+    rows = matrix if site.rows is None else matrix[site.rows[0] : site.rows[1]]
+    rows.copy_(rows.to(update.dtype) + update)
+
+
+def _precise(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+@contextmanager
+def _no_autocast(device: torch.device) -> Iterator[None]:
+    with torch.autocast(device.type, enabled=False):
+        yield

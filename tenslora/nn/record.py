@@ -1,0 +1,271 @@
+"""The record in a checkpoint's metadata: everything about an adapter but its numbers.
+
+Written as one JSON text, and read as data that somebody else may have written: every key, type and
+length is checked, nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from tenslora.errors import StateError, TensloraError
+from tenslora.family import Bound, Family
+from tenslora.nn.design import Design, Group
+from tenslora.nn.grid import make_grid
+from tenslora.nn.sites import Site, resolve_sites
+from tenslora.nn.targets import find_linears
+from tenslora.spec import complete_sizes
+from tenslora.spec.schema import check_keys, check_schema
+
+if TYPE_CHECKING:
+    from tenslora.nn.adapter import Adapter
+
+__all__ = ["SCHEMA_VERSION", "Record", "describe", "fingerprint", "make_design", "read_record"]
+
+SCHEMA_VERSION = 1
+FORMAT = "tenslora.adapter"
+
+_LONGEST_TEXT = 1 << 26
+_LONGEST_NAME = 1024
+_MOST_SITES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record whose keys and types were checked."""
+
+    name: str
+    family: Family
+    dropout: float
+    groups: tuple[Mapping[str, Any], ...]
+    train: tuple[str, ...]
+    base: Mapping[str, Mapping[str, Any]]
+    digests: Mapping[str, str]
+
+
+def describe(adapter: Adapter) -> dict[str, Any]:
+    """Return the record of an adapter, without the digests of its tensors."""
+    design = adapter.design
+    return {
+        "schema": SCHEMA_VERSION,
+        "format": FORMAT,
+        "name": adapter.name,
+        "family": design.family.to_json(),
+        "dropout": design.dropout,
+        "groups": [_describe_group(group) for group in design.groups],
+        "train": list(design.train),
+        "base": fingerprint(adapter.model, design.sites),
+    }
+
+
+def _describe_group(group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "sizes": dict(group.bound.sizes),
+        "scale": group.bound.scale,
+        "sites": [
+            {
+                "path": site.path,
+                "coords": [list(pair) for pair in dict(site.coords).items()],
+                "rows": None if site.rows is None else list(site.rows),
+            }
+            for site in group.sites
+        ],
+    }
+
+
+def fingerprint(model: nn.Module, sites: tuple[Site, ...]) -> dict[str, dict[str, Any]]:
+    """The shape and dtype of each weight that the sites touch, by the path of its module."""
+    linears = find_linears(model)
+    found = {}
+    for path in dict.fromkeys(site.path for site in sites):
+        weight = getattr(linears[path].module, "weight", None)
+        dtype = str(getattr(weight, "dtype", "unknown")).removeprefix("torch.")
+        shape = list(getattr(weight, "shape", ()))
+        found[path] = {"shape": shape, "dtype": dtype}
+    return found
+
+
+def read_record(text: str) -> Record:
+    """Read a record strictly.
+
+    Raises
+    ------
+    StateError
+        E601 to E603 for versions, keys and types; E611 for text that is no JSON or too long.
+    """
+    if len(text) > _LONGEST_TEXT:
+        what = f"the record is {len(text):,} characters long"
+        raise StateError("E611", what, advice=f"The limit is {_LONGEST_TEXT:,}.")
+    try:
+        obj = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        what = f"the record is no JSON: {type(error).__name__}"
+        raise StateError(
+            "E611", what, advice="The file is broken: save the adapter again."
+        ) from None
+    data = check_schema(obj, "adapter", SCHEMA_VERSION)
+    kinds = {"name": str, "dropout": float, "groups": list, "train": list, "base": dict}
+    kinds |= {"digests": dict, "family": dict, "format": str}
+    check_keys(data, "adapter", {"schema", *kinds})
+    _check_kinds(data, kinds, "adapter")
+    if data["format"] != FORMAT or not 0 <= data["dropout"] < 1:
+        what = f"adapter JSON has format {data['format']!r} and dropout {data['dropout']!r}"
+        raise StateError("E603", what, advice=f"The format is {FORMAT!r}, dropout a probability.")
+    for group in data["groups"]:
+        _check_group(group)
+    if not data["groups"] or sum(len(g["sites"]) for g in data["groups"]) > _MOST_SITES:
+        raise StateError("E603", "adapter JSON has no sites, or too many", advice="Save it again.")
+    for path in data["train"]:
+        _check_text(path, "train")
+    for path, weight in data["base"].items():
+        _check_text(path, "base")
+        check_keys(_object(weight, "base"), f"base of {path}", {"shape", "dtype"})
+    return Record(
+        data["name"],
+        _read_family(data["family"]),
+        data["dropout"],
+        tuple(data["groups"]),
+        tuple(data["train"]),
+        data["base"],
+        data["digests"],
+    )
+
+
+def _read_family(obj: object) -> Family:
+    try:
+        return Family.from_json(obj)
+    except StateError:
+        raise
+    except (TensloraError, TypeError) as error:
+        what = f"the family in the file is not valid: {error}"
+        raise StateError(
+            "E603", what, advice="The file is broken: save the adapter again."
+        ) from error
+
+
+def _check_group(obj: object) -> None:
+    group = _object(obj, "group")
+    kinds = {"name": str, "sizes": dict, "scale": float, "sites": list}
+    check_keys(group, "group", set(kinds))
+    _check_kinds(group, kinds, "group")
+    if not math.isfinite(group["scale"]):
+        raise StateError("E603", f"group JSON: scale {group['scale']!r}", advice="Save it again.")
+    for obj in group["sites"]:
+        site = _object(obj, "site")
+        check_keys(site, "site", {"path", "coords", "rows"})
+        _check_kinds(site, {"path": str, "coords": list}, "site")
+        _check_text(site["path"], "site")
+        for pair in site["coords"]:
+            good = isinstance(pair, list) and len(pair) == 2
+            good = good and isinstance(pair[0], str) and type(pair[1]) in (int, str)
+            if not good or len(str(pair[1])) > _LONGEST_NAME:
+                raise StateError(
+                    "E603", f"site JSON: coords {pair!r}", advice="Write [name, label]."
+                )
+        rows = site["rows"]
+        if rows is not None and not (
+            isinstance(rows, list) and len(rows) == 2 and all(type(n) is int for n in rows)
+        ):
+            raise StateError("E603", f"site JSON: rows {rows!r}", advice="Write [start, stop].")
+
+
+def _object(obj: object, what: str) -> dict[str, Any]:
+    if not isinstance(obj, dict):
+        text = f"{what} JSON is {type(obj).__name__}, not an object"
+        raise StateError("E603", text, advice="The file is broken: save the adapter again.")
+    return obj
+
+
+def _check_kinds(data: Mapping[str, Any], kinds: Mapping[str, type], what: str) -> None:
+    for key, kind in kinds.items():
+        good = isinstance(data[key], kind) and not isinstance(data[key], bool)
+        if not good:
+            text = f"{what} JSON: {key!r} is {type(data[key]).__name__}, not {kind.__name__}"
+            raise StateError("E603", text, advice="The file is broken: save the adapter again.")
+
+
+def _check_text(text: object, what: str) -> None:
+    if not isinstance(text, str) or not text or len(text) > _LONGEST_NAME:
+        advice = f"A name has 1 to {_LONGEST_NAME} characters."
+        raise StateError(
+            "E603", f"{what} JSON: {str(text)[:60]!r} is no module's name", advice=advice
+        )
+
+
+def make_design(model: nn.Module, record: Record, *, any_dtype: bool) -> Design:
+    """Bring a record and a model together.
+
+    Raises
+    ------
+    StateError
+        E615 where the model is not the base that the adapter was made on; E603 where the record
+        contradicts itself.
+    """
+    _check_base(model, record, any_dtype)
+    try:
+        groups = tuple(_make_group(model, record.family, group) for group in record.groups)
+    except StateError:
+        raise
+    except (TensloraError, TypeError, ValueError, KeyError) as error:
+        what = f"the record does not fit together: {error}"
+        raise StateError(
+            "E603", what, advice="The file is broken: save the adapter again."
+        ) from error
+    if set(record.base) != {site.path for group in groups for site in group.sites}:
+        what = "the base in the record names other weights than its sites"
+        raise StateError("E603", what, advice="The file is broken: save the adapter again.")
+    modules = dict(model.named_modules())
+    for path in record.train:
+        if path not in modules:
+            what = f"the file holds a trained module {path!r} that {type(model).__name__} has not"
+            raise StateError("E615", what, advice="Load it on the class of model it was made on.")
+    return Design(record.family, groups, record.dropout, record.train)
+
+
+def _make_group(model: nn.Module, family: Family, group: Mapping[str, Any]) -> Group:
+    rows = [None if site["rows"] is None else tuple(site["rows"]) for site in group["sites"]]
+    given = [
+        Site(site["path"], tuple((name, label) for name, label in site["coords"]), rows[n])
+        for n, site in enumerate(group["sites"])
+    ]
+    sites = resolve_sites(model, given)
+    grid = make_grid(family.network, sites)
+    sizes = complete_sizes(family.network, group["sizes"])
+    bound = Bound(family, sizes, group["scale"])
+    shapes = {site.shape for site in sites}
+    product = [
+        math.prod(sizes[i] for i in s) for s in (family.network.output, family.network.input)
+    ]
+    counted = {name: sizes[name] for name in grid.sizes}
+    if shapes != {tuple(product)} or counted != grid.sizes:
+        what = f"the sizes of group {group['name']} are not those of its sites"
+        raise StateError("E603", what, advice="The file is broken: save the adapter again.")
+    if group["name"] != f"{product[0]}x{product[1]}":
+        what = f"group {group['name'][:60]!r} has sites of {product[0]}x{product[1]}"
+        raise StateError("E603", what, advice="The file is broken: save the adapter again.")
+    return Group(group["name"], sites, grid, bound)
+
+
+def _check_base(model: nn.Module, record: Record, any_dtype: bool) -> None:
+    linears = find_linears(model)
+    for path, expected in record.base.items():
+        what = f"the adapter was made on a weight {path} of {expected['dtype']} {expected['shape']}"
+        if path not in linears:
+            advice = "Load it on the class of model it was made on."
+            raise StateError("E615", f"{what}; {type(model).__name__} has none", advice=advice)
+        linear = linears[path]
+        site = Site(path, (), None, linear.out_features, linear.in_features)
+        found = fingerprint(model, (site,))[path]
+        if found["shape"] != expected["shape"]:
+            advice = "Load it on a model of the size it was made on."
+            raise StateError("E615", f"{what}; here it is {found['shape']}", advice=advice)
+        if found["dtype"] != expected["dtype"] and not any_dtype:
+            advice = "Load the base in that dtype, or say load(..., any_dtype=True)."
+            raise StateError("E615", f"{what}; here it is {found['dtype']}", advice=advice)

@@ -1,0 +1,164 @@
+"""The sizes of an equation's feature indices, read from a module and the model's config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import nn
+
+from tenslora.errors import AttachError
+from tenslora.nn.grid import Grid
+from tenslora.nn.sites import Site
+from tenslora.spec import Network, Slot, is_count
+
+__all__ = ["balanced", "complete", "heads"]
+
+_HEAD_NAMES = ("head", "heads")
+
+
+def complete(
+    model: nn.Module,
+    network: Network,
+    site: Site,
+    grid: Grid,
+    given: Mapping[str, int],
+) -> dict[str, int]:
+    """Return the size of every site, output and input index for one shape group.
+
+    Parameters
+    ----------
+    site : any site of the group; its module gives the totals of output and input.
+    grid : gives the sizes of the site indices.
+    given : the caller's sizes, which come first.
+
+    Returns
+    -------
+    dict
+        In a group such as ``(head head_dim)`` the number of heads is the config's for a matrix of
+        this height (``num_key_value_heads`` for keys and values), a single unknown index follows
+        from the product, and several unknown ones split it as evenly as integers can, the larger
+        factors last.
+
+    Raises
+    ------
+    AttachError
+        E506 where sizes contradict the module, or the number of heads is not known.
+    """
+    for name, value in given.items():
+        if name not in network.target.indices or not is_count(value):
+            what = f"sizes: {name}={value!r}"
+            advice = f"Positive integers for {', '.join(network.features)}; ranks go into ranks=."
+            raise AttachError("E506", what, advice=advice)
+    sizes = dict(grid.sizes)
+    for name, size in sizes.items():
+        if given.get(name, size) != size:
+            what = f"sizes: {name}={given[name]}, and the targets have {name}={size}"
+            raise AttachError("E506", what, advice="Leave it out: it is counted.")
+    for slot, total, side in (
+        (network.output, site.out_features, "output"),
+        (network.input, site.in_features, "input"),
+    ):
+        sizes.update(_split(model, slot, total, site, given, side))
+    return sizes
+
+
+def _split(
+    model: nn.Module,
+    slot: Slot,
+    total: int,
+    site: Site,
+    given: Mapping[str, int],
+    side: str,
+) -> dict[str, int]:
+    sizes = {name: given[name] for name in slot if name in given}
+    unknown = [name for name in slot if name not in sizes]
+    named_heads = [name for name in unknown if name in _HEAD_NAMES]
+    if len(slot) > 1 and named_heads and len(unknown) > 1:
+        sizes[named_heads[0]] = _heads_of(model, site, total, slot)
+        unknown.remove(named_heads[0])
+    part = math.prod(sizes.values())
+    if total % part or (not unknown and part != total):
+        text = " x ".join(f"{name}={sizes[name]}" for name in slot if name in sizes)
+        what = f"{text} does not give the {total} {side} features of {site}"
+        advice = f"Give sizes whose product is {total}" + (
+            f", or leave out {slot[-1]}: it follows." if len(slot) > 1 else "."
+        )
+        raise AttachError("E506", what, advice=advice)
+    factors = balanced(total // part, len(unknown))
+    sizes.update(zip(unknown, factors, strict=True))
+    return {name: sizes[name] for name in slot}
+
+
+def _heads_of(model: nn.Module, site: Site, total: int, slot: Slot) -> int:
+    config = _config(model, site.path)
+    if config is None:
+        what = f"the number of heads of {site} is not known: the model has no config that says it"
+        advice = f'Give sizes={{"{slot[0]}": ...}}.'
+        raise AttachError("E506", what, advice=advice)
+    found = heads(config, total)
+    if found is None:
+        name = type(config).__name__
+        what = f"{site} has {total} features, which are no heads of {name}"
+        advice = f"Choose attention projections, or give sizes for {', '.join(slot)}."
+        raise AttachError("E506", what, advice=advice)
+    return found
+
+
+def heads(config: object, features: int) -> int | None:
+    """The number of heads in ``features`` features, or ``None`` where they are no whole heads.
+
+    The config's ``head_dim`` (or ``hidden_size / num_attention_heads``) tells queries from keys
+    and values, which may have fewer heads.
+    """
+    number = getattr(config, "num_attention_heads", None)
+    hidden = getattr(config, "hidden_size", None)
+    if not isinstance(number, int) or number < 1:
+        return None
+    width = getattr(config, "head_dim", None)
+    if not isinstance(width, int):
+        width = hidden // number if isinstance(hidden, int) else None
+    if not width:
+        return number if features % number == 0 else None
+    fewer = getattr(config, "num_key_value_heads", None)
+    for count in (number, fewer):
+        if isinstance(count, int) and count * width == features:
+            return count
+    return None
+
+
+def _config(model: nn.Module, path: str) -> object | None:
+    """The config of the nearest module above ``path`` that states a number of heads."""
+    for module in _upwards(model, path):
+        config = getattr(module, "config", None)
+        if isinstance(getattr(config, "num_attention_heads", None), int):
+            return config
+    return None
+
+
+def _upwards(model: nn.Module, path: str) -> Iterator[nn.Module]:
+    words = path.split(".")
+    for length in range(len(words), -1, -1):
+        yield model.get_submodule(".".join(words[:length]))
+
+
+def balanced(total: int, count: int) -> tuple[int, ...]:
+    """Split ``total`` into ``count`` integer factors, as equal as they can be, ascending.
+
+    >>> balanced(768, 2), balanced(768, 3), balanced(7, 2), balanced(5, 1)
+    ((24, 32), (8, 8, 12), (1, 7), (5,))
+    """
+    if count == 0:
+        return ()
+    best = min(_factorisations(total, count, 1), key=lambda factors: (sum(factors), factors))
+    return tuple(best)
+
+
+def _factorisations(total: int, count: int, least: int) -> Iterator[Sequence[int]]:
+    if count == 1:
+        yield (total,)
+        return
+    for first in range(least, math.isqrt(total) + 1 if count == 2 else int(total ** (1 / 3)) + 2):
+        if total % first == 0 and first**count <= total:
+            for rest in _factorisations(total // first, count - 1, first):
+                yield (first, *rest)

@@ -1,0 +1,270 @@
+"""Adapters on disk: one safetensors file, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from tenslora.errors import AttachError, StateError
+from tenslora.nn import install
+from tenslora.nn.attach import build
+from tenslora.nn.record import Record, describe, make_design, read_record
+from tenslora.nn.registry import check_name, registry_of
+
+if TYPE_CHECKING:
+    from tenslora.nn.adapter import Adapter
+    from tenslora.nn.bank import Bank
+
+__all__ = ["describe", "load", "load_into", "save"]
+
+_KEY = "tenslora"
+
+
+def save(adapter: Adapter, path: str | Path) -> None:
+    """Write an adapter's file: equal adapters give equal bytes.
+
+    Raises
+    ------
+    StateError
+        E616 where it cannot be written; E613 for cores on the meta device, which have no values.
+    """
+    tensors = {name: _plain(tensor, name) for name, tensor in _own_tensors(adapter).items()}
+    record = describe(adapter)
+    record["digests"] = {name: _digest(tensor) for name, tensor in tensors.items()}
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    _write_whole(Path(path), to_bytes(tensors, {_KEY: text}))
+
+
+def load(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    name: str | None = None,
+    any_dtype: bool = False,
+) -> Adapter:
+    """Attach an adapter that was saved, with its numbers.
+
+    Everything is checked before anything is changed: the record, the exact set of tensors, their
+    shapes, dtypes and digests, and that the model has the weights that the adapter was made on.
+
+    Parameters
+    ----------
+    model : the base, as before :func:`tenslora.attach`.
+    path : a file that :meth:`Adapter.save` wrote.
+    name : the name on the model; by default the one it was saved with.
+    any_dtype : accept a base whose weights have another dtype than the one it was made on.
+
+    Raises
+    ------
+    StateError
+        The file is missing, broken, or belongs to another model.
+    AttachError
+        E508 for a name that is taken, E514 for a trained module that another adapter trains.
+    """
+    if not isinstance(model, nn.Module):
+        what = f"the model is a {type(model).__name__}, no torch.nn.Module"
+        raise AttachError("E503", what, advice="Load the base model first.")
+    with _open(path) as file:
+        record = _record(file, path)
+        check_name(record.name if name is None else name, registry_of(model))
+        design = make_design(model, record, any_dtype=any_dtype)
+        _check_train(model, design.train)
+        expected = _expected(
+            {group.name: group.bound.shapes for group in design.groups},
+            install.trained_tensors(model, design.train),
+        )
+        dtype = _check_header(file, expected, path)
+        tensors = _read(file, record, expected, path)
+    adapter = build(
+        model, design, record.name if name is None else name, seed=None, dtype=dtype, real=True
+    )
+    _fill(adapter.banks.values(), tensors)
+    install.attach(adapter, _trained_values(tensors))
+    return adapter
+
+
+def load_into(adapter: Adapter, path: str | Path) -> None:
+    """Read values into an attached adapter of the same design."""
+    if adapter.merged:
+        what = f"adapter {adapter.name!r} is merged"
+        raise AttachError("E511", what, advice="Unmerge it before loading other values.")
+    with _open(path) as file:
+        record = _record(file, path)
+        make_design(adapter.model, record, any_dtype=True)
+        mine = describe(adapter)
+        for key, other in (("groups", list(record.groups)), ("train", list(record.train))):
+            if json.loads(json.dumps(mine[key])) != other:
+                what = f"{path} holds an adapter with other {key} than {adapter.name!r}"
+                raise StateError("E617", what, advice="tenslora.load attaches it as it is.")
+        if record.family.network != adapter.family.network:
+            what = f"{path} holds {record.family.equation}, not {adapter.family.equation}"
+            raise StateError("E617", what, advice="tenslora.load attaches it as it is.")
+        expected = _expected(
+            {name: bank.bound.shapes for name, bank in adapter.banks.items()},
+            install.trained_tensors(adapter.model, adapter.design.train),
+        )
+        _check_header(file, expected, path)
+        tensors = _read(file, record, expected, path)
+    _fill(adapter.banks.values(), tensors)
+    install.set_trained(adapter, _trained_values(tensors))
+
+
+def _own_tensors(adapter: Adapter) -> dict[str, Tensor]:
+    cores = {
+        f"cores.{group}.{name}": core
+        for group, bank in adapter.banks.items()
+        for name, core in bank.cores().items()
+    }
+    trained = install.trained_tensors(adapter.model, adapter.design.train)
+    return {**cores, **{f"train.{name}": tensor for name, tensor in trained.items()}}
+
+
+def _trained_values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix("train."): t for k, t in tensors.items() if k.startswith("train.")}
+
+
+def _fill(banks: Iterable[Bank], tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for bank in banks:
+            for name, core in bank.cores().items():
+                core.copy_(tensors[f"cores.{bank.group}.{name}"])
+
+
+def _plain(tensor: Tensor, name: str) -> Tensor:
+    if tensor.is_meta:
+        what = f"{name} is on the meta device: it has no values to save"
+        raise StateError("E613", what, advice="Move the adapter to a device and draw or load it.")
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def _digest(tensor: Tensor) -> str:
+    flat = tensor.reshape(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy()).hexdigest()
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        what = f"{path} cannot be written: {error.strerror or error}"
+        advice = "Give a file in a folder that exists and can be written."
+        raise StateError("E616", what, advice=advice) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # other systems cannot open a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _open(path: str | Path) -> Any:
+    if not Path(path).is_file():
+        what = f"there is no file {path}"
+        raise StateError("E610", what, advice="Give the file that Adapter.save wrote.")
+    try:
+        return safe_open(str(path), framework="pt", device="cpu")
+    except (SafetensorError, OSError) as error:
+        what = f"{path} is no whole safetensors file: {error}"
+        raise StateError("E610", what, advice="Copy or save it again.") from None
+
+
+def _record(file: Any, path: str | Path) -> Record:
+    metadata = file.metadata() or {}
+    if set(metadata) != {_KEY}:
+        what = f"{path} is a safetensors file, but no adapter of tenslora"
+        raise StateError("E611", what, advice="Give the file that Adapter.save wrote.")
+    return read_record(metadata[_KEY])
+
+
+def _check_train(model: nn.Module, paths: Iterable[str]) -> None:
+    registry = registry_of(model)
+    taken = {p for e in (registry.entries.values() if registry else ()) for p in e.design.train}
+    for path in paths:
+        if path in taken:
+            what = f"{path} is trained by another adapter already"
+            raise AttachError("E514", what, advice="Detach that adapter first.")
+
+
+def _expected(
+    shapes: Mapping[str, Mapping[str, tuple[int, ...]]], trained: Mapping[str, Tensor]
+) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor that the file has to hold."""
+    cores = {
+        f"cores.{group}.{name}": shape
+        for group, held in shapes.items()
+        for name, shape in held.items()
+    }
+    return {**cores, **{f"train.{n}": tuple(t.shape) for n, t in trained.items()}}
+
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def _check_header(
+    file: Any,
+    expected: Mapping[str, tuple[int, ...]],
+    path: str | Path,
+) -> torch.dtype:
+    """Check names, shapes and dtypes before any tensor is read, and return the cores' dtype."""
+    found = set(file.keys())
+    if found != set(expected):
+        parts = [
+            f"{word} {', '.join(sorted(names)[:4])}"
+            for word, names in (
+                ("unknown tensors", found - set(expected)),
+                ("missing tensors", set(expected) - found),
+            )
+            if names
+        ]
+        what = f"{path} has {' and '.join(parts)}"
+        raise StateError("E612", what, advice="It belongs to another adapter or was changed.")
+    dtypes = set()
+    for name, shape in expected.items():
+        held = file.get_slice(name)
+        if tuple(held.get_shape()) != shape:
+            what = f"{path}: {name} has shape {tuple(held.get_shape())}, and {shape} is due"
+            raise StateError("E613", what, advice="It belongs to another adapter or was changed.")
+        if name.startswith("cores."):
+            dtypes.add(held.get_dtype())
+    if len(dtypes) != 1 or not dtypes <= set(_DTYPES):
+        what = f"{path}: cores of {', '.join(sorted(dtypes))}"
+        raise StateError("E613", what, advice=f"All cores have one of {', '.join(_DTYPES)}.")
+    return _DTYPES[dtypes.pop()]
+
+
+def _read(
+    file: Any, record: Record, expected: Iterable[str], path: str | Path
+) -> dict[str, Tensor]:
+    if set(record.digests) != set(expected):
+        what = f"{path}: the record has digests of other tensors than the file"
+        raise StateError("E614", what, advice="The file is broken: copy or save it again.")
+    tensors = {name: file.get_tensor(name) for name in expected}
+    for name, tensor in tensors.items():
+        if _digest(tensor) != record.digests[name]:
+            what = f"{path}: {name} has not the digest that it was saved with"
+            raise StateError("E614", what, advice="The file is broken: copy or save it again.")
+    return tensors
