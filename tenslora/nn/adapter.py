@@ -17,7 +17,6 @@ from tenslora.nn.design import Design
 from tenslora.nn.sites import Site
 
 if TYPE_CHECKING:
-    from tenslora.nn.hooks import SiteHook
     from tenslora.nn.registry import Registry
 
 __all__ = ["Adapter"]
@@ -43,7 +42,8 @@ class Adapter:
     ) -> None:
         self.model, self.registry = model, registry
         self.name, self.design, self.banks = name, design, dict(banks)
-        self.hooks: dict[str, SiteHook] = {}
+        self.module = nn.ModuleDict(self.banks)  # what stands at root.tenslora[name]
+        self.hooks = install.make_hooks(registry, self.banks)
         self.merged_weights: list[merge.MergedWeight] = []
         self.before_training: dict[str, Tensor] = {}
         self.attached = False

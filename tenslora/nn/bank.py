@@ -80,10 +80,8 @@ class Bank(nn.Module):
 
     def cores(self) -> dict[str, Tensor]:
         """Every core by name, parameters and buffers."""
-        held: dict[str, Tensor | None] = {**self._parameters, **self._buffers}
-        return {
-            name: value for name in self.bound.network.cores if (value := held[name]) is not None
-        }
+        held = {**self._parameters, **self._buffers}
+        return {name: held[name] for name in self.bound.network.cores}  # type: ignore[misc]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -116,11 +114,8 @@ class Bank(nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = (
-            "program",
-            "_varies",
-            "_reused",
-        )  # emitted functions cannot be pickled, and are made again
+        # Emitted functions cannot be pickled; they are made again when they are needed.
+        hidden = ("program", "_varies", "_reused")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def hoist(self, cores: Mapping[str, Tensor] | None = None) -> Hoisted:

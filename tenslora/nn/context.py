@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Hashable, Iterable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["OVERRIDES", "Call", "Contexts", "ForwardContext", "SharedInput"]
 
 #: Registry -> the adapters that are active in this thread or task, where a context manager says so.
-OVERRIDES: ContextVar[Mapping[object, frozenset[str]]] = ContextVar("tenslora_active", default={})
+OVERRIDES: ContextVar[Mapping[object, frozenset[str]]] = ContextVar(
+    "tenslora_active", default=MappingProxyType({})
+)
 
 
 class SharedInput:
@@ -74,6 +77,15 @@ class ForwardContext:
             self.segments.add(frame)
         if not torch.is_grad_enabled():
             self.ungraded.add(site)
+
+    @property
+    def shares(self) -> bool:
+        """Whether sites may share what they computed from one input.
+
+        Not in a part without gradients of a forward with them: it may be a segment of reentrant
+        checkpointing, and its borders cannot be seen.
+        """
+        return torch.is_grad_enabled() or not self.grad
 
     @property
     def needed(self) -> bool:
@@ -178,7 +190,7 @@ class Contexts:
         if not active:
             return None
         hoisted = context.hoisted.get(bank)
-        return Call(None if hoisted is None else context, hoisted)
+        return Call(context if hoisted is not None and context.shares else None, hoisted)
 
     def _again(self, path: str, bank: Bank, active: bool) -> Call | None:
         """A site is called in backward: find the forward in which it was called first."""

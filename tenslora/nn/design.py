@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +62,7 @@ def choose_sites(
     layers: int | Iterable[int] | None,
     sites: Iterable[Site] | None,
 ) -> tuple[Site, ...]:
-    """Find the sites by ``targets``, or check the ones written by hand, and that they can be hooked.
+    """Find the sites by ``targets``, or check the ones that were written by hand.
 
     Raises
     ------
@@ -122,9 +121,7 @@ def make_groups(
                 known, ranks=budget.ranks, like=budget.like, params=params[name], alpha=budget.alpha
             )
         except SizeError as error:
-            error.what += f" (for {members[0]}" + (
-                f" and the others of shape {name})" if several else ")"
-            )
+            error.what += f" (for {members[0]}{f', shape {name}' if several else ''})"
             raise
         groups.append(Group(name, members, grid, bound))
     return tuple(groups)
@@ -134,11 +131,12 @@ def _share(groups: Mapping[str, Sequence[Site]], params: int | None) -> dict[str
     if params is None or len(groups) == 1 or not isinstance(params, int):
         return dict.fromkeys(groups, params)
     weights = {name: sum(sum(s.shape) for s in sites) for name, sites in groups.items()}
-    total, shares, used, seen = sum(weights.values()), {}, 0, 0
+    shares: dict[str, int | None] = {}
+    total, used, seen = sum(weights.values()), 0, 0
     for name, weight in weights.items():
         seen += weight
         shares[name] = params * seen // total - used
-        used += shares[name]
+        used = params * seen // total
     return shares
 
 
@@ -194,15 +192,3 @@ def trained_modules(
 
 def _inside(path: str, outer: str) -> bool:
     return path == outer or path.startswith(f"{outer}.")
-
-
-def count(groups: Iterable[Group], frozen: bool = False) -> int:
-    """The number of trained (or frozen) entries of every bank."""
-    return sum(
-        g.bound.frozen_parameters if frozen else g.bound.trainable_parameters for g in groups
-    )
-
-
-def features(group: Group) -> int:
-    """The number of entries of the weights that a group covers."""
-    return sum(math.prod(site.shape) for site in group.sites)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
     from tenslora.nn.registry import Registry
 
-__all__ = ["ForwardEnd", "ForwardStart", "SiteHook", "remove_hooks"]
+__all__ = ["ForwardEnd", "ForwardStart", "Piece", "SiteHook", "remove_hooks"]
 
-_Piece = tuple[tuple[int, int] | None, "Bank", int]  # rows, bank, number of the site in it
+#: The rows of a module (``None``: all), the bank, the number of the site in it.
+Piece = tuple[tuple[int, int] | None, "Bank", int]
 
 
 class SiteHook:
@@ -29,7 +30,7 @@ class SiteHook:
     ``pieces`` holds, in the order of their rows, the sites that lie in the module.
     """
 
-    def __init__(self, registry: Registry, path: str, pieces: list[_Piece]) -> None:
+    def __init__(self, registry: Registry, path: str, pieces: list[Piece]) -> None:
         self.registry = registry
         self.path = path
         self.pieces = pieces
@@ -37,6 +38,7 @@ class SiteHook:
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
     ) -> Tensor | None:
+        """Return the output with the update, ``None`` (unchanged) where the adapter is off."""
         x = args[0] if args else next(iter(kwargs.values()))
         updates = []
         for rows, bank, site in self.pieces:
@@ -85,6 +87,7 @@ class ForwardStart:
         self.registry = registry
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Open the context of this forward."""
         registry = self.registry
         registry.contexts.open(registry.active_names(), registry.banks())
 
@@ -96,6 +99,7 @@ class ForwardEnd:
         self.registry = registry
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Close it."""
         self.registry.contexts.close()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tenslora.nn.bank import Bank
-from tenslora.nn.hooks import SiteHook, remove_hooks
+from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
 from tenslora.nn.registry import ATTRIBUTE, Registry
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "base_parameters",
     "detach",
     "drop_hooks",
+    "make_hooks",
     "set_trained",
     "trained_tensors",
 ]
@@ -116,13 +117,9 @@ def _forget(adapter: Adapter) -> None:
 def add_hooks(adapter: Adapter) -> None:
     """Stand on the model: the bank under the root, a hook on each target module."""
     model, registry = adapter.model, adapter.registry
-    banks = nn.ModuleDict(adapter.banks)
-    banks.train(model.training)
-    registry[adapter.name] = banks
+    registry[adapter.name] = adapter.module.train(model.training)
     _reorder(registry)
-    for path, pieces in _pieces(adapter.banks).items():
-        hook = SiteHook(registry, path, pieces)
-        adapter.hooks[path] = hook
+    for path, hook in adapter.hooks.items():
         model.get_submodule(path).register_forward_hook(hook, with_kwargs=True)
 
 
@@ -130,7 +127,6 @@ def drop_hooks(adapter: Adapter) -> None:
     """Undo :func:`add_hooks`, as far as it came."""
     for path, hook in adapter.hooks.items():
         remove_hooks(adapter.model.get_submodule(path), [hook])
-    adapter.hooks.clear()
     if adapter.name in adapter.registry:
         del adapter.registry[adapter.name]
 
@@ -141,16 +137,15 @@ def _reorder(registry: Registry) -> None:
         held[name] = held.pop(name)
 
 
-def _pieces(
-    banks: Mapping[str, Bank],
-) -> dict[str, list[tuple[tuple[int, int] | None, Bank, int]]]:
-    found: dict[str, list[tuple[tuple[int, int] | None, Bank, int]]] = {}
+def make_hooks(registry: Registry, banks: Mapping[str, Bank]) -> dict[str, SiteHook]:
+    """Make the hook of each target module, by its path."""
+    found: dict[str, list[Piece]] = {}
     for bank in banks.values():
         for number, site in enumerate(bank.sites):
             found.setdefault(site.path, []).append((site.rows, bank, number))
     for pieces in found.values():
         pieces.sort(key=lambda piece: piece[0] or (0, 0))
-    return found
+    return {path: SiteHook(registry, path, pieces) for path, pieces in found.items()}
 
 
 def _trainable(registry: Registry, model: nn.Module) -> dict[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,17 @@ __all__ = ["MergedWeight", "delta", "merge", "unmerge"]
 
 @dataclass
 class MergedWeight:
-    """A weight that holds an update: its first value, and its version when it was merged."""
+    """A weight that holds an update: its first value, and its version when it was merged.
+
+    A copy of a model counts versions anew: there the version is not known, and not checked.
+    """
 
     path: str
     original: Tensor
-    version: int
+    version: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MergedWeight, (self.path, self.original)
 
 
 def delta(adapter: Adapter, where: str | Site) -> Tensor:
@@ -66,8 +72,8 @@ def merge(adapter: Adapter, *, safe: bool) -> None:
     """Compute every new weight, check it, and only then put all of them in place."""
     weights = _plain_weights(adapter)
     with torch.no_grad():
-        made = {path: value for path, value in _merged_values(adapter, weights, safe=safe)}
-    merged = [MergedWeight(path, weights[path].data, 0) for path in made]
+        made = dict(_merged_values(adapter, weights, safe=safe))
+    merged = [MergedWeight(path, weights[path].data) for path in made]
     install.drop_hooks(adapter)
     for item in merged:
         weight = weights[item.path]
@@ -83,10 +89,8 @@ def unmerge(adapter: Adapter) -> None:
     weights = {m.path: _weight(adapter.model.get_submodule(m.path)) for m in adapter.merged_weights}
     for item in adapter.merged_weights:
         weight = weights[item.path]
-        if weight is None or weight._version != item.version:
-            what = (
-                f"the weight of {item.path} was changed after adapter {adapter.name!r} was merged"
-            )
+        if weight is None or item.version not in (None, weight._version):
+            what = f"the weight of {item.path} was changed since {adapter.name!r} was merged"
             advice = "Undo that change first, or keep everything: detach(keep=True)."
             raise AttachError("E511", what, advice=advice)
     for item in adapter.merged_weights:

@@ -34,6 +34,7 @@ FORMAT = "tenslora.adapter"
 _LONGEST_TEXT = 1 << 26
 _LONGEST_NAME = 1024
 _MOST_SITES = 1 << 20
+_BROKEN = "The file is broken: save the adapter again."
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,7 @@ def read_record(text: str) -> Record:
         obj = json.loads(text)
     except (ValueError, RecursionError) as error:
         what = f"the record is no JSON: {type(error).__name__}"
-        raise StateError(
-            "E611", what, advice="The file is broken: save the adapter again."
-        ) from None
+        raise StateError("E611", what, advice=_BROKEN) from None
     data = check_schema(obj, "adapter", SCHEMA_VERSION)
     kinds = {"name": str, "dropout": float, "groups": list, "train": list, "base": dict}
     kinds |= {"digests": dict, "family": dict, "format": str}
@@ -145,9 +144,7 @@ def _read_family(obj: object) -> Family:
         raise
     except (TensloraError, TypeError) as error:
         what = f"the family in the file is not valid: {error}"
-        raise StateError(
-            "E603", what, advice="The file is broken: save the adapter again."
-        ) from error
+        raise StateError("E603", what, advice=_BROKEN) from error
 
 
 def _check_group(obj: object) -> None:
@@ -179,7 +176,7 @@ def _check_group(obj: object) -> None:
 def _object(obj: object, what: str) -> dict[str, Any]:
     if not isinstance(obj, dict):
         text = f"{what} JSON is {type(obj).__name__}, not an object"
-        raise StateError("E603", text, advice="The file is broken: save the adapter again.")
+        raise StateError("E603", text, advice=_BROKEN)
     return obj
 
 
@@ -188,7 +185,7 @@ def _check_kinds(data: Mapping[str, Any], kinds: Mapping[str, type], what: str) 
         good = isinstance(data[key], kind) and not isinstance(data[key], bool)
         if not good:
             text = f"{what} JSON: {key!r} is {type(data[key]).__name__}, not {kind.__name__}"
-            raise StateError("E603", text, advice="The file is broken: save the adapter again.")
+            raise StateError("E603", text, advice=_BROKEN)
 
 
 def _check_text(text: object, what: str) -> None:
@@ -215,12 +212,10 @@ def make_design(model: nn.Module, record: Record, *, any_dtype: bool) -> Design:
         raise
     except (TensloraError, TypeError, ValueError, KeyError) as error:
         what = f"the record does not fit together: {error}"
-        raise StateError(
-            "E603", what, advice="The file is broken: save the adapter again."
-        ) from error
+        raise StateError("E603", what, advice=_BROKEN) from error
     if set(record.base) != {site.path for group in groups for site in group.sites}:
         what = "the base in the record names other weights than its sites"
-        raise StateError("E603", what, advice="The file is broken: save the adapter again.")
+        raise StateError("E603", what, advice=_BROKEN)
     modules = dict(model.named_modules())
     for path in record.train:
         if path not in modules:
@@ -246,10 +241,10 @@ def _make_group(model: nn.Module, family: Family, group: Mapping[str, Any]) -> G
     counted = {name: sizes[name] for name in grid.sizes}
     if shapes != {tuple(product)} or counted != grid.sizes:
         what = f"the sizes of group {group['name']} are not those of its sites"
-        raise StateError("E603", what, advice="The file is broken: save the adapter again.")
+        raise StateError("E603", what, advice=_BROKEN)
     if group["name"] != f"{product[0]}x{product[1]}":
         what = f"group {group['name'][:60]!r} has sites of {product[0]}x{product[1]}"
-        raise StateError("E603", what, advice="The file is broken: save the adapter again.")
+        raise StateError("E603", what, advice=_BROKEN)
     return Group(group["name"], sites, grid, bound)
 
 

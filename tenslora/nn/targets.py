@@ -136,11 +136,11 @@ def _advice(text: str, linears: Mapping[str, Linear]) -> str:
 
 
 def parse_targets(targets: str | Sequence[str]) -> list[Pattern]:
-    """Read the ``targets`` argument of :func:`tenslora.attach`.
+    r"""Read the ``targets`` argument of :func:`tenslora.attach`.
 
     >>> [p.kind for p in parse_targets(["query", "attn.c_attn"])]
     ['ending', 'ending']
-    >>> parse_targets(r".*\\.(q|k|v)_proj")[0].kind, parse_targets("all-linear")[0].kind
+    >>> parse_targets(r".*\.(q|k|v)_proj")[0].kind, parse_targets("all-linear")[0].kind
     ('regex', 'all-linear')
 
     Raises

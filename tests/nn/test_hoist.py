@@ -1,0 +1,345 @@
+"""What is computed once a forward, what q, k and v share, and activation checkpointing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import tenslora as tl
+from tenslora.errors import AttachError
+from tenslora.nn.bank import Bank
+from tenslora.nn.context import SharedInput
+
+EQUATIONS = {
+    "lora": "W[layer proj out in] = B[layer proj out r] A[layer proj r in]",
+    "tucker": "W[layer proj out in] = U[in a] V[out b] P[proj c] D[layer d] G[a b c d]",
+    "sum": "W[layer proj out in] = B[layer out r] A[r in] + C[proj out s] E[s in]",
+}
+TUCKER = EQUATIONS["tucker"]
+
+
+def family(equation: str) -> tl.Family:
+    return tl.family(equation, starts_nonzero=True)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count hoists, and calls of each stage."""
+    counts = {"hoist": 0, "stages": 0}
+    hoist, program = Bank.hoist, Bank.program
+
+    def counting_hoist(self, cores=None):
+        counts["hoist"] += 1
+        return hoist(self, cores)
+
+    class Counting:
+        def __init__(self, inner):
+            self.inner = inner
+            self.chains = tuple(tuple(self.count(s) for s in chain) for chain in inner.chains)
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        @staticmethod
+        def count(stage):
+            def run(h, tensor):
+                counts["stages"] += 1
+                return stage(h, tensor)
+
+            return run
+
+    made = {}
+
+    def counting_program(self):
+        if self not in made:
+            made[self] = Counting(program.func(self))
+        return made[self]
+
+    monkeypatch.setattr(Bank, "hoist", counting_hoist)
+    monkeypatch.setattr(Bank, "program", property(counting_program))
+    return counts
+
+
+def test_hoisted_once_a_forward(make_case, counted):
+    case = make_case("bert")
+    tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+    for count in (1, 2, 3):
+        case.run()
+        assert counted["hoist"] == count
+    with torch.no_grad():
+        case.run()
+    assert counted["hoist"] == 4
+
+
+def test_a_bank_for_each_shape_is_hoisted_once(make_case, counted):
+    case = make_case("llama")
+    tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+    case.run()
+    assert counted["hoist"] == 2
+
+
+def test_query_key_and_value_share_their_first_stage(make_case, counted):
+    case = make_case("plain")
+    adapter = tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+    case.run()
+    stages = sum(len(chain) for chain in adapter.banks["12x12"].program.chains)
+    assert stages > 1
+    assert counted["stages"] <= 2 * (3 * (stages - 1) + 1)
+    assert counted["stages"] < 2 * 3 * stages
+
+
+def test_nothing_is_shared_where_inputs_differ(make_case, counted):
+    case = make_case("plain")
+    adapter = tl.attach(case.model, family(TUCKER), targets=["q", "o"], ranks=2)
+    case.run()
+    stages = sum(len(chain) for chain in adapter.banks["12x12"].program.chains)
+    assert counted["stages"] == 2 * 2 * stages
+
+
+def test_an_input_changed_in_place_is_read_again(make_case, randomized):
+    case = make_case("plain")
+    adapter = tl.attach(case.model, family(TUCKER), targets=["q", "k"], ranks=2)
+    randomized(adapter)
+
+    class Changing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = case.model
+
+        def forward(self, x):
+            block = self.body.blocks[0]
+            one = block.q(x)
+            x += 1
+            return one + block.k(x)
+
+    x = case.inputs["x"]
+    block = case.model.blocks[0]
+    expected = block.q(x) + block.k(x + 1)
+    adapter.detach()
+    model = Changing()
+    adapter = tl.attach(model, family(TUCKER), targets=["q", "k"], ranks=2)
+    randomized(adapter)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x.clone()), expected, rtol=0, atol=1e-12)
+
+
+def test_modules_called_outside_the_roots_forward(make_case, randomized):
+    case = make_case("bert")
+    adapter = tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+    randomized(adapter)
+    whole = case.model(**case.inputs, output_hidden_states=True).hidden_states[-1]
+    inner = case.model.bert(**case.inputs).last_hidden_state
+    assert torch.equal(whole, inner)
+    grads = []
+    for value in (whole, inner):
+        adapter.banks["12x12"].zero_grad()
+        value.square().sum().backward()
+        grads.append([p.grad.clone() for p in adapter.parameters()])
+    for one, two in zip(*grads, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+
+
+def test_nothing_is_kept_after_a_forward(make_case):
+    case = make_case("plain")
+    tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+    case.run()
+    contexts = case.model.tenslora.contexts
+    assert not contexts._stack
+    assert not contexts._kept
+
+
+def test_a_forward_that_raises_closes_its_context(make_case):
+    case = make_case("plain")
+    tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+    with pytest.raises(RuntimeError):
+        case.model(torch.zeros(2, 3, 7, dtype=torch.float64))
+    assert not case.model.tenslora.contexts._stack
+    case.run()
+
+
+class Checkpointed(nn.Module):
+    """A model that runs each block under activation checkpointing."""
+
+    def __init__(self, body: nn.Module, reentrant: bool | None, p: float = 0.0) -> None:
+        super().__init__()
+        self.body, self.reentrant, self.p = body, reentrant, p
+        self.runs = 0
+
+    def forward(self, x):
+        x = x + torch.zeros(1, dtype=x.dtype, requires_grad=True)  # reentrant mode asks for it
+        for block in self.body.blocks:
+            x = x if self.reentrant is None else x.clone()
+            x = block(x) if self.reentrant is None else self.segment(block, x)
+        return self.body.head(x)
+
+    def segment(self, block, x):
+        def run(value):
+            self.runs += 1
+            return block(value)
+
+        return checkpoint(run, x, use_reentrant=self.reentrant)
+
+
+def gradients(case, equation, randomized, reentrant, *, dropout=0.0, train=False):
+    model = Checkpointed(case.model, reentrant)
+    adapter = tl.attach(
+        model, family(equation), targets=["q", "k", "v", "o"], ranks=2, dropout=dropout
+    )
+    randomized(adapter)
+    model.train(train)
+    total = 0
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        for scale in (1.0, 0.5):  # two steps, so that nothing is left over from the first
+            loss = model(scale * case.inputs["x"]).square().sum()
+            loss.backward()
+            total += loss.item()
+    assert model.runs == (0 if reentrant is None else 8)
+    return total, [p.grad for p in adapter.parameters()]
+
+
+@pytest.mark.parametrize("equation", EQUATIONS.values(), ids=list(EQUATIONS))
+@pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_checkpointing_gives_equal_gradients(
+    equation, reentrant, dropout, make_case, randomized, monkeypatch
+):
+    options = {"dropout": dropout, "train": True}
+    if dropout and reentrant:  # q, k and v cannot share a mask there: compare with no sharing
+        monkeypatch.setattr(SharedInput, "key_of", staticmethod(lambda x, training: None))
+    loss, plain = gradients(make_case("plain"), equation, randomized, None, **options)
+    again, found = gradients(make_case("plain"), equation, randomized, reentrant, **options)
+    assert loss == again
+    for one, two in zip(plain, found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "vit"])
+@pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
+def test_gradient_checkpointing_of_transformers(kind, reentrant, make_case, randomized):
+    found = []
+    for use in (False, True):
+        case = make_case(kind)
+        adapter = tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+        randomized(adapter)
+        case.model.train()
+        for module in case.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        if use:
+            case.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            case.model.enable_input_require_grads()
+        case.run().square().sum().backward()
+        found.append([p.grad for p in adapter.parameters()])
+    for one, two in zip(*found, strict=True):
+        assert one is not None
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+
+
+def test_segments_that_share_one_input(make_case, randomized):
+    """q in one segment and k in the next read the same tensor: nothing may cross the border."""
+
+    class Split(nn.Module):
+        def __init__(self, body, use):
+            super().__init__()
+            self.body, self.use = body, use
+
+        def forward(self, x):
+            block = self.body.blocks[0]
+            parts = [block.q, block.k, block.v]
+            if not self.use:
+                return sum(part(x) for part in parts)
+            return sum(checkpoint(part, x, use_reentrant=False) for part in parts)
+
+    grads = []
+    for use in (False, True):
+        case = make_case("plain")
+        model = Split(case.model, use)
+        adapter = tl.attach(model, family(TUCKER), targets=["q", "k", "v"], ranks=2)
+        randomized(adapter)
+        model(case.inputs["x"]).square().sum().backward()
+        grads.append([p.grad for p in adapter.parameters()])
+    for one, two in zip(*grads, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
+
+
+def test_the_whole_model_under_checkpointing(make_case, randomized):
+    grads = []
+    for use in (None, False, True):
+        case = make_case("plain")
+        adapter = tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+        randomized(adapter)
+        x = case.inputs["x"].clone().requires_grad_()
+        with adapter.disabled() if use is None else tl.active(case.model, "default"):
+            pass
+        out = case.model(x) if use is None else checkpoint(case.model, x, use_reentrant=use)
+        out.square().sum().backward()
+        grads.append([p.grad for p in adapter.parameters()])
+    for one, two, three in zip(*grads, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(one, three, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("between", ["no_grad", "grad"])
+def test_another_forward_between_a_forward_and_its_backward(between, make_case, randomized):
+    grads = []
+    for use in (None, False):
+        case = make_case("plain")
+        model = Checkpointed(case.model, use)
+        adapter = tl.attach(model, family(TUCKER), targets=["q", "k", "v"], ranks=2)
+        randomized(adapter)
+        loss = model(case.inputs["x"]).square().sum()
+        with torch.set_grad_enabled(between == "grad"):
+            other = model(case.inputs["x"] + 1)
+        (loss + (other.sum() if between == "grad" else 0)).backward()
+        grads.append([p.grad for p in adapter.parameters()])
+    for one, two in zip(*grads, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
+
+
+def test_backward_outside_of_the_context_that_the_forward_ran_in(make_case, randomized):
+    """The recomputation uses the adapters of the forward, not those of the moment."""
+    grads = []
+    for use in (None, False, True):
+        case = make_case("plain")
+        model = Checkpointed(case.model, use)
+        a = tl.attach(model, family(TUCKER), targets=["q", "k", "v"], ranks=2, name="a")
+        b = tl.attach(model, family(EQUATIONS["lora"]), targets=["q", "o"], ranks=2, name="b")
+        randomized(a, 1)
+        randomized(b, 2)
+        with tl.active(model, ["a"]):
+            loss = model(case.inputs["x"]).square().sum()
+        loss.backward()
+        assert all(p.grad is None for p in b.parameters())
+        grads.append([p.grad for p in a.parameters()])
+    for one, two, three in zip(*grads, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(one, three, rtol=1e-12, atol=1e-14)
+
+
+def test_two_forwards_with_other_adapters_before_one_backward_are_refused(make_case, randomized):
+    case = make_case("plain")
+    model = Checkpointed(case.model, reentrant=False)
+    adapter = tl.attach(model, family(TUCKER), targets=["q", "k", "v"], ranks=2)
+    randomized(adapter)
+    with adapter.disabled():
+        reference = model(case.inputs["x"])
+    loss = (model(case.inputs["x"]) - reference).square().sum()
+    with pytest.raises(AttachError, match=r"E516: backward runs body\.blocks\.1\.q again"):
+        loss.backward()
+
+
+def test_gradient_accumulation_and_double_use(make_case, randomized):
+    case = make_case("plain")
+    adapter = tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+    randomized(adapter)
+    one, two = case.run(), case.model(case.inputs["x"] + 1)
+    (one.sum() + two.sum()).backward()
+    total = [p.grad.clone() for p in adapter.parameters()]
+    adapter.banks["12x12"].zero_grad()
+    case.run().sum().backward()
+    case.model(case.inputs["x"] + 1).sum().backward()
+    for a, p in zip(total, adapter.parameters(), strict=True):
+        torch.testing.assert_close(a, p.grad, rtol=1e-11, atol=1e-13)
