@@ -66,10 +66,36 @@ CODES: dict[str, str] = {
     "E307": "a family name that is taken",
     "E308": "an unknown dropout point, or a probability outside [0, 1)",
     "E309": "a seed that is not a non-negative integer",
+    # adapters on models
+    "E501": "a target that names no linear layer of the model",
+    "E502": "a module that cannot carry an adapter",
+    "E503": "targets, sites, rows or a dtype that cannot be read",
+    "E504": "a site index that the names of the model do not tell",
+    "E505": "sites that do not fill the grid of site indices",
+    "E506": "sizes that do not fit the module, or a number of heads that is not known",
+    "E507": "targets of several shapes, or an unknown policy for them",
+    "E508": "a name of an adapter that is taken, unknown or not a name",
+    "E509": "a name that torch or the model has taken",
+    "E510": "an adapter that is not on a model any more",
+    "E511": "merged where it may not be, or not merged where it has to be",
+    "E512": "an update or a merged weight that is not finite",
+    "E513": "a weight that an update cannot be merged into",
+    "E514": "a module in train that cannot be trained beside the adapter",
+    "E515": "a dropout that is no probability",
+    "E516": "checkpointed forwards with different adapters wait for one backward",
     # reading JSON
     "E601": "JSON of an unknown schema version",
     "E602": "JSON with unknown or missing keys",
     "E603": "JSON with a value of the wrong type",
+    # checkpoints
+    "E610": "a file that is missing or no whole safetensors file",
+    "E611": "a safetensors file that is no adapter of tenslora",
+    "E612": "tensors that are missing or unknown",
+    "E613": "a tensor of another shape or dtype, or without values",
+    "E614": "a tensor that is not the one that was saved",
+    "E615": "a model that is not the one that the adapter was made on",
+    "E616": "a file that cannot be written",
+    "E617": "a file of another adapter than the one that reads it",
 }
 
 

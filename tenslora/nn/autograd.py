@@ -14,7 +14,9 @@ _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", Non
 
 def graph_task() -> int:
     """The number of the backward pass that is running in this thread, -1 outside of one."""
-    return -1 if _graph_task is None else int(_graph_task())
+    if _graph_task is None or torch.compiler.is_compiling():
+        return -1
+    return int(_graph_task())
 
 
 def saved_tensor_frame() -> Any:
@@ -23,7 +25,9 @@ def saved_tensor_frame() -> Any:
     Each segment of non-reentrant checkpointing has its own, and it lives as long as the segment's
     graph: it is the function that gives the saved tensors back.
     """
-    hooks = None if _top_hooks is None else _top_hooks(False)
+    if _top_hooks is None or torch.compiler.is_compiling():
+        return None
+    hooks = _top_hooks(False)
     return None if hooks is None else hooks[1]
 
 

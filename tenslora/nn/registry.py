@@ -41,6 +41,10 @@ class Registry(nn.ModuleDict):
         self.required_grad: dict[str, bool] = {}
         self.merge_order: list[str] = []
 
+    def forward(self, x: Any) -> Any:
+        """Return ``x``: a root that calls each child, as ``nn.Sequential`` does, calls this too."""
+        return x
+
     @property
     def entries(self) -> dict[str, Adapter]:
         """The adapters by name, in the order in which they were attached."""

@@ -282,6 +282,20 @@ def test_inputs_given_by_keyword(make_case, randomized):
     assert module(x[0, 0]).shape == (12,)
 
 
+def test_a_sequential_model_is_a_root_too():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 4))
+    x = torch.ones(2, 4)
+    base = model(x)
+    equation = "W[layer out in] = B[layer out r] A[layer r in]"
+    adapter = tl.attach(model, equation, targets="all-linear", ranks=2)
+    assert torch.equal(model(x), base)
+    with torch.no_grad():
+        adapter.banks["4x4"].B.fill_(1)
+    assert not torch.equal(model(x), base)
+    adapter.detach()
+    assert torch.equal(model(x), base)
+
+
 def test_summary(make_case):
     adapter = attach(make_case("bert"), EQUATIONS["tucker"], dropout=0.1)
     lines = adapter.summary().splitlines()
