@@ -20,7 +20,7 @@ from tenslora.nn.design import (
     make_groups,
     trained_modules,
 )
-from tenslora.nn.registry import Registry, check_name, registry_of
+from tenslora.nn.registry import Registry, check_name, check_nesting, registry_of
 from tenslora.nn.sites import Site
 
 __all__ = ["attach", "build"]
@@ -96,6 +96,7 @@ def attach(
     if not isinstance(model, nn.Module):
         what = f"the model is a {type(model).__name__}, no torch.nn.Module"
         raise AttachError("E503", what, advice="Give the model itself, not its configuration.")
+    check_nesting(model)
     registry = registry_of(model)
     check_name(name, registry)
     chosen = resolve(family)

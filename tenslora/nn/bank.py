@@ -160,13 +160,16 @@ class Bank(nn.Module):
         for c, chain in enumerate(program.chains):
             h = shared.rows
             for s, stage in enumerate(chain):
-                if shared.key is None or not self._reused[c][s]:
-                    h = stage(h, local[c][s])
-                    continue
                 at = (c, s, *(place[name] for name in self._varies[c][s]))
-                if at not in shared.stages:
-                    shared.stages[at] = stage(h, local[c][s])
-                h = shared.stages[at]
+                known = shared.stages.get(at)
+                if known is None:
+                    tensor = local[c][s]
+                    # a model that is spread over devices: its bank stands on one of them
+                    tensor = tensor if tensor.device == h.device else tensor.to(h.device)
+                    known = stage(h, tensor)
+                    if shared.key is not None and self._reused[c][s]:
+                        shared.stages[at] = known
+                h = known
             total = h if total is None else total + h
         if total is None:  # an equation always has a term
             raise AttachError("E504", "the plan has no chain", advice="Report this equation.")

@@ -35,6 +35,9 @@ OVERRIDES: ContextVar[Mapping[object, frozenset[str]]] = ContextVar(
     "tenslora_active", default=MappingProxyType({})
 )
 
+#: So many forwards of reentrant checkpointing are remembered until backward comes by.
+_UNSEEN = 8
+
 
 class SharedInput:
     """The last input of a bank, and what was computed from it."""
@@ -63,7 +66,10 @@ class ForwardContext:
     def __init__(self, active: frozenset[str], task: int) -> None:
         self.active = active
         self.task = task
+        self.thread = threading.get_ident()
         self.grad = torch.is_grad_enabled()
+        self.whole = False  # the root itself runs inside a segment
+        self.replayed = False
         self.hoisted: dict[Bank, Hoisted] = {}
         self.inputs: dict[Bank, SharedInput] = {}
         self.calls: dict[object, bool] = {}
@@ -89,8 +95,12 @@ class ForwardContext:
 
     @property
     def needed(self) -> bool:
-        """Whether backward may call sites of this forward again."""
-        return bool(self.segments) or bool(self.ungraded)
+        """Whether backward may call sites of this forward again.
+
+        Segments of non-reentrant checkpointing die with their graph. Of reentrant ones nothing can
+        be seen: they are waited for until backward came by.
+        """
+        return bool(self.segments) or (bool(self.ungraded) and not self.replayed)
 
 
 class Call:
@@ -132,15 +142,14 @@ class Contexts:
     def open(self, active: frozenset[str], banks: Mapping[str, Iterable[Bank]]) -> None:
         """Begin a forward of the root: hoist every bank of every active adapter."""
         task = graph_task()
-        if task != -1:
-            replayed = self._replayed()
-            active = active if replayed is None else replayed.active
-        with self._lock:
-            if task == -1:
-                self._kept = [c for c in self._kept if c.segments]
+        if task == -1:
+            self._prune()
+        else:
+            active = self._active_then(active)
         context = ForwardContext(active, task)
         frame = saved_tensor_frame()
         if frame is not None and context.grad:
+            context.whole = True
             context.segments.add(frame)
         for name in active:
             for bank in banks.get(name, ()):
@@ -195,16 +204,13 @@ class Contexts:
     def _again(self, path: str, bank: Bank, active: bool) -> Call | None:
         """A site is called in backward: find the forward in which it was called first."""
         site = (path, bank)
-        with self._lock:
-            known = [c for c in (*self._kept, *self._stack) if site in c.calls and c.needed]
+        known = [c for c in (*self._waiting(), *self._stack) if site in c.calls]
         if len({context.calls[site] for context in known}) > 1:
-            what = f"backward runs {path} again, and adapter {bank.adapter!r} was both on and off "
-            what += "in the forwards that wait for their backward"
-            advice = "Under checkpointing run backward before changing which adapters are active."
-            raise AttachError("E516", what, advice=advice)
+            raise _ambiguous(f"{path} again, and adapter {bank.adapter!r} was both on and off")
         if not known:
             return Call(None, None) if active else None
         context = known[-1]
+        context.replayed = True
         if not context.calls[site]:
             return None
         if site in context.ungraded:
@@ -212,6 +218,35 @@ class Contexts:
         hoisted = context.hoisted.get(bank)
         return Call(None if hoisted is None else context, hoisted)
 
-    def _replayed(self) -> ForwardContext | None:
+    def _active_then(self, active: frozenset[str]) -> frozenset[str]:
+        """The root is called in backward: the adapters that were active the first time."""
+        known = {context.active for context in self._waiting() if context.whole}
+        if len(known) > 1:
+            raise _ambiguous("the model again, and other adapters were active")
+        return known.pop() if known else active
+
+    def _waiting(self) -> list[ForwardContext]:
+        """The closed forwards of this thread that backward may need.
+
+        Backward on an accelerator runs in a thread of its own: there, those of every thread.
+        """
         with self._lock:
-            return self._kept[-1] if self._kept else None
+            kept = list(self._kept)
+        mine = [context for context in kept if context.thread == threading.get_ident()]
+        return mine or kept
+
+    def _prune(self) -> None:
+        """Forget what no backward can need; no backward of this thread is running."""
+        me, alive = threading.get_ident(), {thread.ident for thread in threading.enumerate()}
+        with self._lock:
+            others = [c for c in self._kept if c.thread != me and c.thread in alive]
+            mine = [c for c in self._kept if c.thread == me and c.needed]
+            unseen = [c for c in mine if not c.segments][-_UNSEEN:]
+            self._kept = others + [c for c in mine if c.segments or c in unseen]
+
+
+def _ambiguous(what: str) -> AttachError:
+    advice = "Under checkpointing run backward before changing which adapters are active; run a "
+    advice += "forward that gets no backward under torch.no_grad()."
+    what = f"backward runs {what} in the forwards that wait for their backward"
+    return AttachError("E516", what, advice=advice)

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
     from tenslora.nn.bank import Bank
 
-__all__ = ["ATTRIBUTE", "Registry", "active", "adapters", "check_name", "registry_of"]
+__all__ = [
+    "ATTRIBUTE",
+    "Registry",
+    "active",
+    "adapters",
+    "check_name",
+    "check_nesting",
+    "registry_of",
+]
 
 #: The attribute of the root model that holds everything.
 ATTRIBUTE = "tenslora"
@@ -96,6 +104,16 @@ def registry_of(model: nn.Module) -> Registry | None:
         return found
     what = f"{type(model).__name__} has an attribute {ATTRIBUTE!r} of its own"
     raise AttachError("E509", what, advice="Rename it: the banks of adapters stand there.")
+
+
+def check_nesting(model: nn.Module) -> None:
+    """Refuse a model that holds, somewhere inside, a module with adapters of its own (E509)."""
+    for path, module in model.named_modules():
+        if isinstance(module, Registry) and path != ATTRIBUTE:
+            inner = path.rpartition(".")[0]
+            what = f"{inner} has adapters of its own: {', '.join(module.entries)}"
+            advice = f"Detach them, or attach to model.{inner} again."
+            raise AttachError("E509", what, advice=advice)
 
 
 def adapters(model: nn.Module) -> dict[str, Adapter]:

@@ -20,7 +20,7 @@ from tenslora.errors import AttachError, StateError
 from tenslora.nn import install
 from tenslora.nn.attach import build
 from tenslora.nn.record import Record, describe, make_design, read_record
-from tenslora.nn.registry import check_name, registry_of
+from tenslora.nn.registry import check_name, check_nesting, registry_of
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -75,6 +75,7 @@ def load(
     if not isinstance(model, nn.Module):
         what = f"the model is a {type(model).__name__}, no torch.nn.Module"
         raise AttachError("E503", what, advice="Load the base model first.")
+    check_nesting(model)
     with _open(path) as file:
         record = _record(file, path)
         check_name(record.name if name is None else name, registry_of(model))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -319,9 +321,12 @@ def test_backward_outside_of_the_context_that_the_forward_ran_in(make_case, rand
         torch.testing.assert_close(one, three, rtol=1e-12, atol=1e-14)
 
 
-def test_two_forwards_with_other_adapters_before_one_backward_are_refused(make_case, randomized):
+@pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
+def test_two_forwards_with_other_adapters_before_one_backward_are_refused(
+    reentrant, make_case, randomized
+):
     case = make_case("plain")
-    model = Checkpointed(case.model, reentrant=False)
+    model = Checkpointed(case.model, reentrant)
     adapter = tl.attach(model, family(TUCKER), targets=["q", "k", "v"], ranks=2)
     randomized(adapter)
     with adapter.disabled():
@@ -329,6 +334,78 @@ def test_two_forwards_with_other_adapters_before_one_backward_are_refused(make_c
     loss = (model(case.inputs["x"]) - reference).square().sum()
     with pytest.raises(AttachError, match=r"E516: backward runs body\.blocks\.1\.q again"):
         loss.backward()
+
+
+def test_the_model_under_checkpointing_with_other_adapters_is_refused(make_case, randomized):
+    case = make_case("plain")
+    adapter = tl.attach(case.model, family(TUCKER), targets=case.targets, ranks=2)
+    randomized(adapter)
+    x = case.inputs["x"].clone().requires_grad_()
+    with adapter.disabled():
+        reference = checkpoint(case.model, x, use_reentrant=False)
+    loss = checkpoint(case.model, x, use_reentrant=False).sum() - reference.sum()
+    with pytest.raises(AttachError, match="E516: backward runs the model again"):
+        loss.backward()
+
+
+def test_a_dropped_forward_is_forgotten(make_case, randomized):
+    """A graph that nobody keeps does not count as waiting for its backward."""
+    case = make_case("plain")
+    model = Checkpointed(case.model, reentrant=False)
+    adapter = tl.attach(model, family(TUCKER), targets=["q", "k", "v"], ranks=2)
+    randomized(adapter)
+    with adapter.disabled():
+        model(case.inputs["x"])
+    model(case.inputs["x"]).square().sum().backward()
+    assert all(p.grad is not None for p in adapter.parameters())
+
+
+@pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
+def test_threads_that_train_different_adapters_under_checkpointing(
+    reentrant, make_case, randomized
+):
+    case = make_case("plain")
+    model = Checkpointed(case.model, reentrant)
+    adapters = {}
+    for n, name in enumerate("ab"):
+        equation = EQUATIONS[["tucker", "lora"][n]]
+        adapters[name] = tl.attach(
+            model, family(equation), targets=["q", "k", "v"], ranks=2, name=name
+        )
+        randomized(adapters[name], n)
+
+    def gradients_of(name):
+        with tl.active(model, [name]):
+            loss = model(case.inputs["x"]).square().sum()
+        return torch.autograd.grad(loss, list(adapters[name].parameters()))
+
+    if reentrant:  # torch.autograd.grad does not go with it
+
+        def gradients_of(name):
+            adapters[name].module.zero_grad()
+            with tl.active(model, [name]):
+                loss = model(case.inputs["x"]).square().sum()
+            loss.backward()
+            return [p.grad.clone() for p in adapters[name].parameters()]
+
+    expected = {name: gradients_of(name) for name in adapters}
+    wrong = []
+
+    def work(name):
+        for _ in range(10):
+            found = gradients_of(name)
+            wrong.extend(
+                name
+                for one, two in zip(found, expected[name], strict=True)
+                if not torch.allclose(one, two, rtol=1e-12, atol=1e-14)
+            )
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in adapters]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_gradient_accumulation_and_double_use(make_case, randomized):

@@ -228,6 +228,31 @@ def test_errors(two, snapshot):
     assert "detached" in repr(a)
 
 
+def test_a_part_with_adapters_of_its_own_is_no_base(two, snapshot):
+    case, _, _, _ = two
+    outer = torch.nn.Sequential(case.model)
+    before = snapshot(outer)
+    with pytest.raises(AttachError, match="E509: 0 has adapters of its own: a, b"):
+        tl.attach(outer, LORA, targets=["q"], ranks=2)
+    before.check(outer)
+
+
+def test_functional_calls_replace_cores(two):
+    case, _, b, outputs = two
+    values = {
+        f"tenslora.b.12x12.{name}": torch.zeros_like(core)
+        for name, core in b.banks["12x12"].named_parameters()
+    }
+    found = torch.func.functional_call(case.model, values, kwargs=case.inputs)
+    assert torch.equal(found, outputs[""])
+    grads = torch.func.grad(
+        lambda v: torch.func.functional_call(case.model, v, kwargs=case.inputs).sum()
+    )(dict(b.module.named_parameters(prefix="tenslora.b")))
+    case.run().sum().backward()
+    for name, parameter in b.module.named_parameters(prefix="tenslora.b"):
+        torch.testing.assert_close(grads[name], parameter.grad, rtol=1e-10, atol=1e-12)
+
+
 def test_a_failure_halfway_leaves_nothing(make_case, snapshot, monkeypatch):
     """Whatever goes wrong while hooks are put on: the model is as before."""
     case = make_case("bert")
