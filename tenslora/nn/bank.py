@@ -15,7 +15,7 @@ from tenslora.errors import AttachError
 from tenslora.family import Bound
 from tenslora.init import draw
 from tenslora.nn.autograd import autocast_state
-from tenslora.nn.context import Call, ForwardContext, SharedInput
+from tenslora.nn.context import Call, SharedInput
 from tenslora.nn.grid import Grid, reads_one_input
 from tenslora.nn.sites import Site
 
@@ -127,7 +127,7 @@ class Bank(nn.Module):
     def update(self, site: int, x: Tensor, call: Call) -> Tensor:
         """Return the unscaled update of one site for x (..., in): (n, out), n rows in all."""
         hoisted = self.hoist() if call.hoisted is None else call.hoisted
-        shared = self._read(x, call.context)
+        shared = self._read(x, call)
         return self._run(site, hoisted, shared)
 
     def dense(self, site: int, hoisted: Hoisted, like: Tensor) -> Tensor:
@@ -136,8 +136,9 @@ class Bank(nn.Module):
         rows = torch.eye(width, dtype=like.dtype, device=like.device)
         return self._run(site, hoisted, SharedInput(rows, None, rows)).mT
 
-    def _read(self, x: Tensor, context: ForwardContext | None) -> SharedInput:
-        key = None if context is None else SharedInput.key_of(x, self.training)
+    def _read(self, x: Tensor, call: Call) -> SharedInput:
+        context = call.context
+        key = None if context is None else SharedInput.key_of(x, call.moment, self.training)
         if key is not None and context is not None:
             last = context.inputs.get(self)
             if last is not None and last.x is x and last.key == key:

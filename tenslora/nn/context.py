@@ -51,13 +51,12 @@ class SharedInput:
         self.stages: dict[Hashable, Tensor] = {}
 
     @staticmethod
-    def key_of(x: Tensor, training: bool) -> Hashable | None:
+    def key_of(x: Tensor, moment: Hashable, training: bool) -> Hashable | None:
         """What has to be equal for two readings of ``x`` to be one; ``None``: never share."""
-        if x.is_inference():
+        if x.is_inference():  # changes in place are not counted
             return None
-        frame = saved_tensor_frame()
         autocast = autocast_state(x.device.type)
-        return x._version, graph_task(), frame, torch.is_grad_enabled(), autocast, training
+        return x._version, moment, torch.is_grad_enabled(), autocast, training
 
 
 class ForwardContext:
@@ -107,14 +106,21 @@ class Call:
     """How one call of a site has to run.
 
     ``hoisted`` holds the bank's tensors of this forward, ``None`` where they are to be made anew;
-    ``context`` the place for shared inputs, ``None`` where nothing is to be shared.
+    ``context`` the place for shared inputs, ``None`` where nothing is to be shared; ``moment`` the
+    backward pass and the checkpointed segment that the call belongs to.
     """
 
-    __slots__ = ("context", "hoisted")
+    __slots__ = ("context", "hoisted", "moment")
 
-    def __init__(self, context: ForwardContext | None, hoisted: Hoisted | None) -> None:
+    def __init__(
+        self,
+        context: ForwardContext | None = None,
+        hoisted: Hoisted | None = None,
+        moment: Hashable = None,
+    ) -> None:
         self.context = context
         self.hoisted = hoisted
+        self.moment = moment
 
 
 class Contexts:
@@ -190,7 +196,7 @@ class Contexts:
         if task != -1 and (context is None or context.task != task):
             return self._again(path, bank, active)
         if context is None:
-            return Call(None, None) if active else None
+            return Call() if active else None
         if task != -1:
             active = bank.adapter in context.active
         frame = saved_tensor_frame()
@@ -199,7 +205,9 @@ class Contexts:
         if not active:
             return None
         hoisted = context.hoisted.get(bank)
-        return Call(context if hoisted is not None and context.shares else None, hoisted)
+        if hoisted is None or not context.shares:
+            return Call(None, hoisted)
+        return Call(context, hoisted, (task, frame))
 
     def _again(self, path: str, bank: Bank, active: bool) -> Call | None:
         """A site is called in backward: find the forward in which it was called first."""
@@ -208,15 +216,17 @@ class Contexts:
         if len({context.calls[site] for context in known}) > 1:
             raise _ambiguous(f"{path} again, and adapter {bank.adapter!r} was both on and off")
         if not known:
-            return Call(None, None) if active else None
+            return Call() if active else None
         context = known[-1]
         context.replayed = True
         if not context.calls[site]:
             return None
         if site in context.ungraded:
-            return Call(None, None)
+            return Call()
         hoisted = context.hoisted.get(bank)
-        return Call(None if hoisted is None else context, hoisted)
+        if hoisted is None:
+            return Call()
+        return Call(context, hoisted, (graph_task(), saved_tensor_frame()))
 
     def _active_then(self, active: frozenset[str]) -> frozenset[str]:
         """The root is called in backward: the adapters that were active the first time."""
