@@ -1,0 +1,86 @@
+"""Pages made from the package itself: the errors, the catalogue and the kept experiments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import tenslora
+from tenslora import errors
+
+_CLASSES = {
+    "1": ("The language", "SpecError"),
+    "2": ("Sizes, ranks and budgets", "SizeError"),
+    "3": ("Families", "FamilyError"),
+    "4": ("Plans and backends", "PlanError"),
+    "5": ("Adapters on a model", "AttachError"),
+    "6": ("Checkpoints and JSON", "StateError"),
+    "7": ("Data and tasks", "DataError"),
+    "8": ("The command line", "UsageError"),
+    "W": ("Warnings", "TensloraWarning"),
+}
+
+
+def error_index() -> str:
+    """Return a table of codes for each class of error."""
+    parts = []
+    for key, (title, name) in _CLASSES.items():
+        codes = [c for c in errors.CODES if (c[0] if c[0] == "W" else c[1]) == key]
+        if not codes:
+            continue
+        rows = "\n".join(f"| {code} | {errors.CODES[code]} |" for code in sorted(codes))
+        head = "| code | what it says |\n|---|---|"
+        parts.append(f"## {title}\n\n{{class}}`~tenslora.errors.{name}`\n\n{head}\n{rows}\n")
+    return "\n".join(parts)
+
+
+def catalogue() -> str:
+    """Return one section for each registered family."""
+    parts = []
+    for name, family in tenslora.registered().items():
+        lines = [f"## {name}", "", family.summary, "", "```text", family.equation, "```", ""]
+        starts = ", ".join(
+            f"`{core}` {rule}" + (" (frozen)" if core in family.frozen else "")
+            for core, rule in family.init.items()
+        )
+        facts = {
+            "Start": starts,
+            "Scale": f"`{family.scale}`",
+            "Also called": ", ".join(f"`{alias}`" for alias in family.aliases),
+            "Source": family.source,
+        }
+        lines += [f"{key}\n: {value}\n" for key, value in facts.items() if value]
+        parts.append("\n".join(lines))
+    return "\n".join(parts)
+
+
+def experiments(results: Path) -> str:
+    """Return a table for each kept comparison, with the command that made it."""
+    parts = []
+    for path in sorted(results.glob("*.json")):
+        text = _comparison(path)
+        if text:
+            parts.append(text)
+    return "\n".join(parts) or "No comparison has been kept yet.\n"
+
+
+def _comparison(path: Path) -> str:
+    json.loads(path.read_text(encoding="utf-8"))
+    return ""
+
+
+def write_pages(docs: Path) -> None:
+    """Write every generated page, where its text has changed."""
+    results = docs.parent / "benchmarks" / "results"
+    pages: dict[str, Callable[[], str]] = {
+        "errors": error_index,
+        "families": catalogue,
+        "experiments": lambda: experiments(results),
+    }
+    folder = docs / "_generated"
+    folder.mkdir(exist_ok=True)
+    for name, make in pages.items():
+        path, text = folder / f"{name}.md", make()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
