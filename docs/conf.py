@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
 import generate  # noqa: E402
+
 import tenslora  # noqa: E402
 
 project = "tenslora"
@@ -55,10 +56,10 @@ napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 nitpick_ignore_regex = [
     # Types of other libraries: their pages cannot be fetched when these are built offline.
-    (r"py:.*", r"(torch|nn|np|numpy|jax|transformers|datasets|argparse|pathlib|collections)(\..*)?"),
+    (r"py:.*", r"(torch|nn|np|numpy|jax|transformers|datasets|argparse|pathlib)(\..*)?"),
     (r"py:.*", r"(Tensor|Array|NDArray|Path|Module|Parameter|Dataset|PreTrainedModel)"),
     (r"py:.*", r"(Any|Callable|Hashable|Iterable|Iterator|Mapping|Sequence|Literal|Protocol)"),
-    (r"py:.*", r"(types|typing|contextlib|dataclasses|abc|enum)(\..*)?"),
+    (r"py:.*", r"(types|typing|collections|contextlib|dataclasses|abc|enum)(\..*)?"),
 ]
 
 generate.write_pages(HERE)
