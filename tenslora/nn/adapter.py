@@ -111,14 +111,14 @@ class Adapter:
     def activate(self, *, only: bool = True) -> None:
         """Make it active, and every other adapter inactive unless ``only=False``."""
         self._check_attached()
-        others = frozenset() if only else self.registry.active_names()
+        others = frozenset() if only else self.registry.default_active
         self.registry.set_active(others | {self.name})
 
     def deactivate(self) -> None:
         """Make it inactive, until :meth:`activate`."""
         self._check_attached()
         self._check_merged(False, "Unmerge it first: a merged adapter is part of the weights.")
-        self.registry.set_active(self.registry.active_names() - {self.name})
+        self.registry.set_active(self.registry.default_active - {self.name})
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

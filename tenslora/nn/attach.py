@@ -151,6 +151,7 @@ def build(
             dtype=core_dtype,
             device=place,
         )
+        _ = bank.program  # plan now: what cannot be planned is refused before anything changes
         if seed is not None:
             bank.draw(seed, design.key(group))
         banks[group.name] = bank

@@ -86,7 +86,9 @@ class Bank(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the cores."""
-        return next(iter(self.cores().values())).dtype
+        return next(
+            t for t in (*self._parameters.values(), *self._buffers.values()) if t is not None
+        ).dtype
 
     @cached_property
     def program(self) -> Any:

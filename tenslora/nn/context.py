@@ -176,11 +176,6 @@ class Contexts:
             with self._lock:
                 self._kept.append(context)
 
-    def clear(self) -> None:
-        """Forget every closed context."""
-        with self._lock:
-            self._kept.clear()
-
     def enter(self, path: str, bank: Bank, active: bool) -> Call | None:
         """Say how a call of the module at ``path`` runs, ``None`` where its adapter is not active.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tenslora.errors import AttachError
 from tenslora.nn.bank import Bank
 from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
 from tenslora.nn.registry import ATTRIBUTE, Registry
@@ -46,8 +47,18 @@ def trained_tensors(model: nn.Module, paths: Iterable[str]) -> dict[str, Tensor]
 
 
 def set_trained(adapter: Adapter, values: Mapping[str, Tensor]) -> None:
-    """Give the modules in ``train`` these values; ``grad`` of a parameter stays."""
+    """Give the modules in ``train`` these values; ``grad`` of a parameter stays.
+
+    Raises
+    ------
+    AttachError
+        E514 where the modules were replaced by others meanwhile.
+    """
     tensors = trained_tensors(adapter.model, adapter.design.train)
+    for name, value in values.items():
+        if name not in tensors or tensors[name].shape != value.shape:
+            what = f"{name} was replaced while adapter {adapter.name!r} was attached"
+            raise AttachError("E514", what, advice="Put it back, or detach(keep=True).")
     with torch.no_grad():
         for name, value in values.items():
             tensors[name].copy_(value)
@@ -63,7 +74,7 @@ def attach(adapter: Adapter, trained: Mapping[str, Tensor] | None = None) -> Non
     tensors = trained_tensors(model, adapter.design.train)
     adapter.before_training = {name: t.detach().clone() for name, t in tensors.items()}
     before = {name: p.requires_grad for name, p in base_parameters(model)}
-    active = registry._active
+    active = registry.default_active
     with ExitStack() as undo:
         if first:
             undo.callback(registry.uninstall, model)
@@ -90,8 +101,7 @@ def detach(adapter: Adapter, *, keep: bool) -> None:
         for tensor in trained_tensors(model, adapter.design.train).values():
             tensor.grad = None
     _forget(adapter)
-    registry.set_active(registry._active - {adapter.name})
-    registry.contexts.clear()
+    registry.set_active(registry.default_active - {adapter.name})
     if adapter.merged:
         registry.merge_order.remove(adapter.name)
     adapter.merged_weights = []
@@ -115,7 +125,8 @@ def _forget(adapter: Adapter) -> None:
 
 
 def add_hooks(adapter: Adapter) -> None:
-    """Stand on the model: the bank under the root, a hook on each target module."""
+    """Stand on the model: the bank under the root, one hook on each target module."""
+    drop_hooks(adapter)
     model, registry = adapter.model, adapter.registry
     registry[adapter.name] = adapter.module.train(model.training)
     _reorder(registry)
@@ -125,8 +136,10 @@ def add_hooks(adapter: Adapter) -> None:
 
 def drop_hooks(adapter: Adapter) -> None:
     """Undo :func:`add_hooks`, as far as it came."""
+    modules = dict(adapter.model.named_modules(remove_duplicate=False))
     for path, hook in adapter.hooks.items():
-        remove_hooks(adapter.model.get_submodule(path), [hook])
+        if path in modules:
+            remove_hooks(modules[path], [hook])
     if adapter.name in adapter.registry:
         del adapter.registry[adapter.name]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +74,14 @@ def merge(adapter: Adapter, *, safe: bool) -> None:
     with torch.no_grad():
         made = dict(_merged_values(adapter, weights, safe=safe))
     merged = [MergedWeight(path, weights[path].data) for path in made]
-    install.drop_hooks(adapter)
+    with ExitStack() as undo:
+        undo.callback(_swap, weights, {item.path: item.original for item in merged})
+        undo.callback(install.add_hooks, adapter)
+        install.drop_hooks(adapter)
+        _swap(weights, made)
+        undo.pop_all()
     for item in merged:
-        weight = weights[item.path]
-        weight.data = made[item.path]
-        item.version = weight._version
+        item.version = weights[item.path]._version
     adapter.merged_weights = merged
     adapter.registry.merge_order.append(adapter.name)
 
@@ -86,24 +89,30 @@ def merge(adapter: Adapter, *, safe: bool) -> None:
 def unmerge(adapter: Adapter) -> None:
     """Put the first values back."""
     _check_on_top(adapter)
-    weights = {m.path: _weight(adapter.model.get_submodule(m.path)) for m in adapter.merged_weights}
+    weights = {}
     for item in adapter.merged_weights:
-        weight = weights[item.path]
+        weight = _weight(adapter.model.get_submodule(item.path))
         if weight is None or item.version not in (None, weight._version):
             what = f"the weight of {item.path} was changed since {adapter.name!r} was merged"
             advice = "Undo that change first, or keep everything: detach(keep=True)."
             raise AttachError("E511", what, advice=advice)
-    for item in adapter.merged_weights:
-        weight = weights[item.path]
-        if weight is not None:
-            weight.data = item.original.to(weight.device, weight.dtype)
-    device = next(iter(weights.values()))
+        weights[item.path] = weight
+    merged = {path: weight.data for path, weight in weights.items()}
+    first = {m.path: m.original.to(merged[m.path]) for m in adapter.merged_weights}
+    adapter.module.to(next(iter(weights.values())).device)
+    with ExitStack() as undo:
+        undo.callback(_swap, weights, merged)
+        undo.callback(install.drop_hooks, adapter)
+        _swap(weights, first)
+        install.add_hooks(adapter)
+        undo.pop_all()
     adapter.merged_weights = []
     adapter.registry.merge_order.remove(adapter.name)
-    if device is not None:
-        for bank in adapter.banks.values():
-            bank.to(device.device)
-    install.add_hooks(adapter)
+
+
+def _swap(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    for path, value in values.items():
+        weights[path].data = value
 
 
 def _check_on_top(adapter: Adapter) -> None:

@@ -58,6 +58,11 @@ class Registry(nn.ModuleDict):
         """The adapters by name, in the order in which they were attached."""
         return self._entries
 
+    @property
+    def default_active(self) -> frozenset[str]:
+        """The adapters that are active where no context manager says otherwise."""
+        return self._active
+
     def active_names(self) -> frozenset[str]:
         """The adapters that are active in this thread or task."""
         return OVERRIDES.get().get(self, self._active)

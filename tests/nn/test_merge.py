@@ -8,6 +8,7 @@ from torch import nn
 
 import tenslora as tl
 from tenslora.errors import AttachError
+from tenslora.nn import merge
 
 TUCKER = tl.family(
     "W[layer proj out in] = U[in a] V[out b] P[proj c] D[layer d] G[a b c d]",
@@ -225,3 +226,33 @@ def test_merged_and_moved(make_case, randomized):
     case.model.double()
     adapter.unmerge()
     assert torch.equal(case.model.blocks[0].q.weight, first.double())
+
+
+@pytest.mark.parametrize("step", ["merge", "unmerge"])
+def test_a_failure_halfway_leaves_the_model(step, make_case, randomized, snapshot, monkeypatch):
+    case = make_case("plain")
+    adapter = tl.attach(case.model, LORA, targets=case.targets, ranks=2)
+    randomized(adapter)
+    if step == "unmerge":
+        adapter.merge()
+    output, before = case.run(), snapshot(case.model)
+    calls = []
+    swap = merge._swap
+
+    def failing(weights, values):
+        if not calls:
+            calls.append(1)
+            swap(weights, dict(list(values.items())[:2]))
+            raise KeyboardInterrupt
+        swap(weights, values)
+
+    monkeypatch.setattr(merge, "_swap", failing)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(adapter, step)()
+    assert adapter.merged == (step == "unmerge")
+    assert torch.equal(case.run(), output)
+    now = snapshot(case.model)
+    for parts in (before.parts, now.parts):  # torch numbers hooks anew
+        for key in [key for key in parts if "_hooks" in key]:
+            parts[key] = [hook for _, hook in parts[key]]
+    assert now.parts == before.parts

@@ -403,3 +403,13 @@ def test_a_load_that_fails_halfway_leaves_the_model(saved, make_case, snapshot, 
         tl.load(model, path)
     monkeypatch.undo()
     before.check(model)
+
+
+def test_a_replaced_module_is_not_restored_blindly(make_case, randomized):
+    case = make_case("plain")
+    adapter = attached(case, randomized, family=LORA, train="head")
+    case.model.head = nn.Linear(12, 7).double()
+    with pytest.raises(AttachError, match=r"E514: head\.weight was replaced"):
+        adapter.detach()
+    adapter.detach(keep=True)
+    assert case.model.head.out_features == 7
