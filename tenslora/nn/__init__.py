@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from tenslora.nn.adapter import Adapter
-from tenslora.nn.attach import attach
+from tenslora.nn.attaching import attach
 from tenslora.nn.bank import Bank
 from tenslora.nn.registry import active, adapters
 from tenslora.nn.sites import Site, find_sites

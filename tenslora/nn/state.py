@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError, StateError
 from tenslora.nn import install
-from tenslora.nn.attach import build
+from tenslora.nn.attaching import build
 from tenslora.nn.record import Record, describe, make_design, read_record
 from tenslora.nn.registry import check_name, check_nesting, registry_of
 
