@@ -42,7 +42,7 @@ def register(value: Family) -> Family:
             what = f"the name {name!r} stands for {known.equation}"
             raise FamilyError("E307", what, advice="Choose another name, such as mypackage.name.")
     _FAMILIES[value.name] = value
-    _ALIASES.update({alias: value.name for alias in value.aliases})
+    _ALIASES.update(dict.fromkeys(value.aliases, value.name))
     return value
 
 

@@ -21,7 +21,7 @@ _Key = tuple[object, ...]
 
 def canonical(network: Network) -> Network:
     """Return the canonical form of ``network``; see :meth:`Network.canonical`."""
-    colours = {bond: 0 for bond in network.bonds}
+    colours = dict.fromkeys(network.bonds, 0)
     leaves: list[Network] = []
     _search(network, _refine(network, colours), leaves)
     return min(leaves, key=str)
@@ -53,7 +53,7 @@ def _refine(network: Network, colours: dict[str, int]) -> dict[str, int]:
                     for p, index in enumerate(slot):
                         if index in seen:
                             seen[index].append((key, 0 if core.is_constant else s, p, whole))
-        keys = {bond: (colours[bond], tuple(sorted(seen[bond]))) for bond in colours}  # type: ignore[type-var]
+        keys = {bond: (colours[bond], tuple(sorted(seen[bond]))) for bond in colours}
         ranks = {key: n for n, key in enumerate(sorted(set(keys.values())))}
         finer = {bond: ranks[key] for bond, key in keys.items()}
         if len(set(finer.values())) == len(set(colours.values())):
