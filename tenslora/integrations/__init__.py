@@ -1,0 +1,49 @@
+"""Fine-tuning and comparing on Hugging Face models: what the commands of the same names do.
+
+The configurations are plain dataclasses and import nothing heavy; a command line or a script fills
+them in and calls :func:`finetune`, :func:`compare` or :func:`demo`. The functions return reports
+with ``to_dict()`` and ``to_text()``; they print nothing, and tell how far they are through the
+``talk`` callback.
+
+>>> from tenslora.integrations import FinetuneConfig
+>>> FinetuneConfig(family="lotr", like="lora:8").epochs
+3
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tenslora.integrations.config import CompareConfig, FinetuneConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from tenslora.integrations.compare import Comparison, compare
+    from tenslora.integrations.demo import demo
+    from tenslora.integrations.finetune import Report, finetune
+
+__all__ = [
+    "CompareConfig",
+    "Comparison",
+    "FinetuneConfig",
+    "Report",
+    "TrainingConfig",
+    "compare",
+    "demo",
+    "finetune",
+]
+
+_LAZY = {
+    "Comparison": "compare",
+    "compare": "compare",
+    "demo": "demo",
+    "Report": "finetune",
+    "finetune": "finetune",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch and transformers when it is first asked for."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"tenslora.integrations.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'tenslora.integrations' has no attribute {name!r}")

@@ -1,0 +1,237 @@
+"""The settings of a fine-tuning run and of a comparison, as plain dataclasses.
+
+Every field carries metadata from which a command line makes its option: ``help``; ``type`` (of one
+value: str, int, float or bool); ``many`` (a tuple: the option takes several values); ``pairs`` (a
+dict: the option takes ``name=value``); ``choices``; ``metavar``. Nothing heavy is imported here.
+
+>>> from dataclasses import fields
+>>> {f.name: f.metadata["help"] for f in fields(FinetuneConfig)}["batch_size"]
+'rows in a training batch'
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from tenslora.errors import DataError
+from tenslora.family import Family, resolve
+
+__all__ = [
+    "HEAD",
+    "METRICS",
+    "CompareConfig",
+    "FinetuneConfig",
+    "TrainingConfig",
+    "parse_family",
+    "parse_ranks",
+]
+
+#: The word that stands where a family's name may stand: train the head alone.
+HEAD = "head"
+METRICS = ("auto", "accuracy", "f1", "matthews")
+_SCHEDULES = ("cosine", "linear", "constant")
+
+
+def _option(default: Any, help: str, type: type, **more: Any) -> Any:  # noqa: A002
+    metadata = {"help": help, "type": type, **more}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What a fine-tuning run and a comparison have in common.
+
+    Raises
+    ------
+    DataError
+        E709 for a value out of range, when it is made.
+    """
+
+    model: str = _option(
+        "minilm", "a local folder, a hub id, or minilm (all-MiniLM-L6-v2 from PyPI)", str
+    )
+    text: tuple[str, ...] = _option(
+        (), "the text column, or the two of a pair (found by name otherwise)", str, many=True
+    )
+    label: str = _option("", "the label column (found by name otherwise)", str)
+    metric: str = _option(
+        "auto", "the score: auto takes the task's own, else accuracy", str, choices=METRICS
+    )
+    targets: tuple[str, ...] = _option(
+        (), "endings of module names (query, key and value otherwise)", str, many=True
+    )
+    train: tuple[str, ...] = _option(
+        (), "modules trained whole beside the adapter (the classifier otherwise)", str, many=True
+    )
+    alpha: float | None = _option(None, "the numerator of the family's scale rule", float)
+    dropout: float | None = _option(None, "dropout of the adapter's input", float)
+    epochs: int = _option(3, "passes over the training split", int)
+    batch_size: int = _option(32, "rows in a training batch", int)
+    lr: float = _option(1e-3, "the highest learning rate", float)
+    schedule: str = _option(
+        "cosine", "the learning rate after the warm-up", str, choices=_SCHEDULES
+    )
+    warmup: float = _option(0.1, "the fraction of all steps in which the rate rises", float)
+    weight_decay: float = _option(0.0, "weight decay of AdamW", float)
+    max_length: int = _option(128, "tokens at which a text is cut", int)
+    max_rows: int | None = _option(None, "use this many rows of each split at most", int)
+    bf16: bool = _option(False, "compute in bfloat16 where it is safe (autocast)", bool)
+    seeds: tuple[int, ...] = _option((0,), "one run for each seed", int, many=True)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "max_length"):
+            _check(name, getattr(self, name), int, 1)
+        if self.max_rows is not None:
+            _check("max_rows", self.max_rows, int, 2)
+        _check("lr", self.lr, float, 0.0, open_low=True)
+        _check("warmup", self.warmup, float, 0.0, 1.0)
+        _check("weight_decay", self.weight_decay, float, 0.0)
+        _choose("schedule", self.schedule, _SCHEDULES)
+        _choose("metric", self.metric, METRICS)
+        if not self.seeds or any(
+            isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in self.seeds
+        ):
+            what = f"seeds={self.seeds!r} are not non-negative integers"
+            raise DataError("E709", what, advice="Write seeds 0 1 2.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TrainingConfig):
+    """The settings of :func:`tenslora.integrations.finetune`.
+
+    >>> FinetuneConfig(epochs=0)
+    Traceback (most recent call last):
+    tenslora.errors.DataError: E709: epochs=0 is out of range
+      It has to be an integer of at least 1.
+    """
+
+    data: str = _option(
+        "topics",
+        "a hub id, TSV or CSV file, .npz, folder of images, folder with train.tsv and dev.tsv, "
+        "or topics (questions from PyPI's chatterbot-corpus)",
+        str,
+    )
+    family: str = _option(
+        "lora", "a family's name or an equation, or head for the classifier alone", str
+    )
+    ranks: str | int | dict[str, int] | None = _option(  # noqa: RUF009
+        None, "one rank for every bond, or bond=rank for each", str, pairs=True
+    )
+    like: str | None = _option(None, "as many parameters as a family, such as lora:8", str)
+    params: int | None = _option(None, "trained parameters of the adapter at most", int)
+    out: str = _option("tenslora-finetune", "the folder for adapter, report and picture", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(TrainingConfig):
+    """The settings of :func:`tenslora.integrations.compare`.
+
+    ``like`` (equal parameters) or ``ranks`` (equal rank) says what the families have in common. The
+    family of ``like``, or LoRA at that rank, is the first row of the table.
+    """
+
+    data: tuple[str, ...] = _option(
+        ("topics",), "one or more tasks, as in finetune", str, many=True
+    )
+    families: tuple[str, ...] = _option(
+        ("tenslora.att", "tenslora.qkv_depth", "tenslora.att_qkv_depth"),
+        "names or equations, with ranks of their own as in lora:4",
+        str,
+        many=True,
+    )
+    like: str | None = _option(None, "equal parameters: as many as this family (lora:8)", str)
+    ranks: int | None = _option(None, "equal rank: this one for every bond", int)
+    lrs: dict[str, float] = _option(  # noqa: RUF009
+        {}, "learning rates of single families, as family=rate", float, pairs=True
+    )
+    head: bool = _option(True, "also train the head alone", bool)
+    jobs: int = _option(1, "runs at a time, each in a process with one thread", int)
+    out: str = _option("tenslora-compare", "the folder for runs, table and picture", str)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("jobs", self.jobs, int, 1)
+        if self.ranks is not None:
+            _check("ranks", self.ranks, int, 1)
+        if self.like is not None and self.ranks is not None:
+            advice = "Give like (equal parameters) or ranks (equal rank)."
+            raise DataError("E709", "like and ranks are both given", advice=advice)
+        for name, rate in self.lrs.items():
+            _check(f"lr of {name}", rate, float, 0.0, open_low=True)
+        if not self.data:
+            raise DataError("E709", "no task is named", advice="Give one or more in data.")
+
+
+def _check(
+    name: str, value: object, kind: type, low: float, high: float = math.inf, open_low: bool = False
+) -> None:
+    if isinstance(value, (int, kind)) and not isinstance(value, bool) and math.isfinite(value):
+        inside = low < value <= high or (value == low and not open_low)
+        if inside:
+            return
+    noun = "an integer" if kind is int else "a number"
+    limits = f"above {low:g}" if open_low else f"of at least {low:g}"
+    limits += f" and at most {high:g}" if math.isfinite(high) else ""
+    raise DataError(
+        "E709", f"{name}={value!r} is out of range", advice=f"It has to be {noun} {limits}."
+    )
+
+
+def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        what = f"{name}={value!r} is unknown"
+        raise DataError("E709", what, advice=f"Choose one of {', '.join(choices)}.")
+
+
+def parse_ranks(value: str | int | dict[str, int] | None) -> int | dict[str, int] | None:
+    """Read ranks as a person types them.
+
+    >>> parse_ranks("8"), parse_ranks("a=4,b=2"), parse_ranks(None)
+    (8, {'a': 4, 'b': 2}, None)
+
+    Raises
+    ------
+    DataError
+        E709 for text that is neither a number nor a list of ``bond=rank``.
+    """
+    if value is None or isinstance(value, (int, dict)):
+        return value
+    found: dict[str, int] = {}
+    for part in value.replace(",", " ").split():
+        name, equals, number = part.rpartition("=")
+        if not number.isdecimal() or (equals and not name):
+            advice = "Write 8 for every bond, or a=4,b=2."
+            raise DataError("E709", f"ranks {value!r} cannot be read", advice=advice)
+        found[name] = int(number)
+    if list(found) == [""]:
+        return found[""]
+    if not found or "" in found:
+        advice = "Write 8 for every bond, or a=4,b=2."
+        raise DataError("E709", f"ranks {value!r} cannot be read", advice=advice)
+    return found
+
+
+def parse_family(text: str) -> tuple[Family, bool]:
+    """Read ``name``, ``name:8`` or ``name:r=8``; an equation may stand for the name.
+
+    Returns the family, with its ranks as defaults, and whether ranks were given.
+
+    >>> family, given = parse_family("W[out in] = B[out r] A[r in] :4")
+    >>> dict(family.ranks), given
+    ({'r': 4}, True)
+
+    Raises
+    ------
+    TensloraError
+        An unknown name, an equation that is not well formed, or ranks that it does not have.
+    """
+    name, colon, ranks = text.partition(":")
+    family = resolve(name.strip())
+    chosen = parse_ranks(ranks) if colon else None
+    if chosen is None:
+        return family, bool(family.ranks)
+    return (family(chosen) if isinstance(chosen, int) else family(**chosen)), True
