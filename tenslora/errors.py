@@ -96,6 +96,15 @@ CODES: dict[str, str] = {
     "E615": "a model that is not the one that the adapter was made on",
     "E616": "a file that cannot be written",
     "E617": "a file of another adapter than the one that reads it",
+    # the command line
+    "E801": "a command line that cannot be read",
+    "E802": "an unknown command",
+    "E803": "a word that is not the number or the name=value that is wanted there",
+    "E804": "a name that is given twice, with two values",
+    "E805": "a package that the command needs and that is not installed",
+    "E806": "a word that nothing in the catalogue mentions",
+    "E807": "a file or folder that cannot be read or written",
+    "E808": "not enough memory",
 }
 
 

@@ -1,0 +1,220 @@
+"""The commands that only think: no array is made and torch is not imported."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from tenslora.cli.command import Answer, Command, Parser
+from tenslora.cli.output import table
+from tenslora.cli.reading import add_family_settings, read_family, read_like, read_sizes
+from tenslora.errors import UsageError
+from tenslora.family import Bound, Family, registered
+from tenslora.plan import PROFILES, Plan
+
+__all__ = ["COMMANDS"]
+
+_FAMILY = "NAME|EQUATION"
+
+
+def _fill_families(parser: Parser) -> None:
+    parser.add_argument(
+        "word", nargs="?", default="", help="only families that mention it: tucker, LoRTA, proj"
+    )
+
+
+def _run_families(args: Namespace) -> Answer:
+    word = args.word.casefold()
+    found = [f for f in registered().values() if word in _mentions(f)]
+    if not found:
+        what = f"no family mentions {args.word!r}"
+        raise UsageError("E806", what, advice="`tenslora families` lists them all.")
+    return Answer(
+        lambda: {"families": [_describe(f) for f in found]},
+        lambda: "\n".join(map(_entry, found)),
+    )
+
+
+def _mentions(family: Family) -> str:
+    parts = (family.name or "", *family.aliases, family.equation, family.summary, family.source)
+    return "\n".join(parts).casefold()
+
+
+def _entry(family: Family) -> str:
+    names = ", ".join([family.name or "", *family.aliases])
+    about = " ".join(part for part in (family.summary, family.source) if part)
+    return f"{names}\n    {family.equation}" + (f"\n    {about}" if about else "")
+
+
+def _fill_show(parser: Parser) -> None:
+    parser.add_argument("family", metavar=_FAMILY, help="a family's name, or an equation in quotes")
+    add_family_settings(parser)
+
+
+def _run_show(args: Namespace) -> Answer:
+    family = read_family(args, any_start=True)
+    return Answer(lambda: _describe(family), lambda: _page(family))
+
+
+def _describe(family: Family) -> dict[str, Any]:
+    network = family.network
+    return {
+        "name": family.name,
+        "equation": family.equation,
+        "canonical": str(network.canonical()),
+        "sites": list(network.sites),
+        "output": list(network.output),
+        "input": list(network.input),
+        "bonds": list(network.bonds),
+        "cores": {
+            name: {
+                "slots": [list(slot) for slot in core.slots],
+                "shared_over": _shared_over(family, name),
+                "init": str(family.init[name]),
+                "frozen": name in family.frozen,
+            }
+            for name, core in network.cores.items()
+        },
+        "scale": str(family.scale),
+        "dropout": dict(family.dropout),
+        "lr": dict(family.lr),
+        "ranks": dict(family.ranks),
+        "aliases": list(family.aliases),
+        "summary": family.summary,
+        "source": family.source,
+    }
+
+
+def _shared_over(family: Family, core: str) -> list[str]:
+    held = family.network.cores[core].indices
+    return [site for site in family.network.sites if site not in held]
+
+
+def _page(family: Family) -> str:
+    network = family.network
+    rows = [
+        ("equation", family.equation),
+        ("sites", " ".join(network.sites) or "none: one weight matrix"),
+        ("output", " ".join(network.output)),
+        ("input", " ".join(network.input)),
+        ("bonds", " ".join(network.bonds) or "none: no ranks to choose"),
+        ("scale", str(family.scale)),
+    ]
+    rows += [("ranks", " ".join(f"{b}={r}" for b, r in family.ranks.items()))]
+    rows += [("dropout", ", ".join(f"{k} {p:g}" for k, p in family.dropout.items()))]
+    rows += [("names", ", ".join([family.name or "", *family.aliases] if family.name else []))]
+    rows += [("about", family.summary), ("source", family.source)]
+    cores = [(str(core), _core_line(family, name)) for name, core in network.cores.items()]
+    return table([row for row in rows if row[1]]) + "\ncores\n" + table(cores, indent="  ")
+
+
+def _core_line(family: Family, name: str) -> str:
+    parts = [f"starts {family.init[name]}" + (", frozen" if name in family.frozen else "")]
+    shared = _shared_over(family, name)
+    parts += [f"shared over {' '.join(shared)}"] if shared else []
+    parts += [f"learning rate x{family.lr[name]:g}"] if name in family.lr else []
+    return "; ".join(parts)
+
+
+def _fill_cost(parser: Parser) -> None:
+    parser.add_argument("family", metavar=_FAMILY, help="a family's name, or an equation in quotes")
+    parser.add_argument(
+        "sizes", nargs="*", metavar="name=value", help="sizes and ranks; rank=4 sets every bond"
+    )
+    parser.add_argument(
+        "--like", metavar="NAME:RANK", help="choose ranks for as many parameters as, say, lora:8"
+    )
+    parser.add_argument("--params", type=int, metavar="N", help="choose ranks for N parameters")
+    parser.add_argument("--alpha", type=float, metavar="X", help="numerator of the scale")
+    add_family_settings(parser)
+
+
+def _bind(args: Namespace) -> Bound:
+    family = read_family(args, any_start=True)
+    like = None if args.like is None else read_like(args.like)
+    sizes = read_sizes(args.sizes)
+    return family.bind(sizes, like=like, params=args.params, alpha=args.alpha)
+
+
+def _run_cost(args: Namespace) -> Answer:
+    bound = _bind(args)
+    return Answer(bound.to_dict, lambda: repr(bound))
+
+
+def _fill_plan(parser: Parser) -> None:
+    _fill_cost(parser)
+    parser.add_argument("--tokens", type=int, default=512, metavar="N", help="rows of x (512)")
+    parser.add_argument(
+        "--shared",
+        action="append",
+        metavar="SITE",
+        help="a site over which layers read the same input; repeatable, 'none' for none (proj)",
+    )
+    parser.add_argument(
+        "--profile", choices=list(PROFILES), default="cpu", help="the machine to plan for (cpu)"
+    )
+    parser.add_argument(
+        "--mode", choices=["apply", "delta"], default="apply", help="the program of --source"
+    )
+    parser.add_argument("--source", action="store_true", help="print the program that is run")
+
+
+def _run_plan(args: Namespace) -> Answer:
+    bound = _bind(args)
+    shared = None if args.shared is None else tuple(s for s in args.shared if s != "none")
+    plan = bound.plan(shared=shared, tokens=args.tokens, profile=PROFILES[args.profile])
+    if args.source:
+        text = plan.source(args.mode)
+        return Answer(
+            lambda: {**_plan_data(bound, plan, args), "mode": args.mode, "source": text},
+            lambda: text,
+        )
+    return Answer(lambda: _plan_data(bound, plan, args), plan.explain)
+
+
+def _plan_data(bound: Bound, plan: Plan, args: Namespace) -> dict[str, Any]:
+    return {
+        "equation": bound.family.equation,
+        "sizes": {n: s for n, s in bound.sizes.items() if n not in bound.network.bonds},
+        "ranks": bound.ranks,
+        "tokens": args.tokens,
+        "profile": args.profile,
+        "flops_per_token": plan.flops_per_token,
+        "hoisted_flops": plan.hoist_flops,
+        "plan": plan.to_dict(),
+    }
+
+
+_BERT = "layer=12 proj=3 in=768 head=12 head_dim=64"
+
+COMMANDS = (
+    Command(
+        "families",
+        "List the families of the catalogue, with equations and sources",
+        _fill_families,
+        _run_families,
+    ),
+    Command(
+        "show",
+        "Show what an equation or a family says: roles of the indices, cores, starts",
+        _fill_show,
+        _run_show,
+        epilog='example:\n  tenslora show "W[layer proj out in] = B[layer proj out r] A[r in]"',
+    ),
+    Command(
+        "cost",
+        "Count parameters, bytes, FLOPs and rank at given sizes, before any array exists",
+        _fill_cost,
+        _run_cost,
+        trailing="sizes",
+        epilog=f"example:\n  tenslora cost tenslora.att_qkv_depth {_BERT} rank=4",
+    ),
+    Command(
+        "plan",
+        "Find the order in which an equation is computed; print its steps or its program",
+        _fill_plan,
+        _run_plan,
+        trailing="sizes",
+        epilog=f"example:\n  tenslora plan tenslora.att_qkv_depth {_BERT} rank=4 --source",
+    ),
+)
