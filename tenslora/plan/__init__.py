@@ -1,0 +1,22 @@
+"""The order of contraction: found exactly, explained, and emitted as a readable program."""
+
+from tenslora.plan.cost import CPU, H200_BF16, PROFILES, Profile
+from tenslora.plan.cut import cut_rank
+from tenslora.plan.program import Plan, make_plan
+from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step
+
+__all__ = [
+    "CPU",
+    "H200_BF16",
+    "PROFILES",
+    "Array",
+    "Chain",
+    "Pair",
+    "Part",
+    "Plan",
+    "Profile",
+    "Stage",
+    "Step",
+    "cut_rank",
+    "make_plan",
+]

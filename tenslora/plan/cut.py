@@ -1,0 +1,63 @@
+"""The rank that the update of one site can have, from the smallest cut between input and output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tenslora.spec import Network, Term, slot_size
+
+__all__ = ["cut_rank"]
+
+
+def cut_rank(network: Network, sizes: Mapping[str, int]) -> int:
+    """Bound the rank of W at one site by cutting the network between input and output.
+
+    The cores of a term are divided in two; the rank is at most the product of the sizes of the
+    indices that stand on both sides, where the rows belong to one and the columns to the other. The
+    smallest such product bounds a term, and the sum over the terms bounds W. At values drawn at
+    random the bound is reached, but where a core is repeated or a middle core is too thin for it.
+
+    Parameters
+    ----------
+    network : the equation.
+    sizes : the size of every index.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer out in] = B[out r] D[layer r] A[r in]")
+    >>> cut_rank(n, {"layer": 12, "out": 64, "in": 32, "r": 4})
+    4
+    """
+    full = min(slot_size(network.output, sizes), slot_size(network.input, sizes))
+    return min(full, sum(_term_cut(network, term, sizes) for term in network.terms))
+
+
+def _term_cut(network: Network, term: Term, sizes: Mapping[str, int]) -> int:
+    sites = set(network.sites)
+    cores = [frozenset(core.indices) - sites for core in term.cores]
+    # Rows and columns are two more cores, on fixed sides; the biggest cores first prune best.
+    sides = [(frozenset(network.output), 0), (frozenset(network.input), 1)]
+    order = sorted(cores, key=lambda core: -math.prod(sizes[i] for i in core))
+    best = math.prod(sizes[i] for i in network.output)
+    return _search(sides, order, sizes, best)
+
+
+def _search(
+    placed: Sequence[tuple[frozenset[str], int]],
+    left: Sequence[frozenset[str]],
+    sizes: Mapping[str, int],
+    best: int,
+) -> int:
+    """Branch on the side of each core; what is cut can only grow."""
+    first: frozenset[str] = frozenset().union(*(core for core, side in placed if side == 0))
+    second: frozenset[str] = frozenset().union(*(core for core, side in placed if side == 1))
+    value = math.prod(sizes[index] for index in first & second)
+    if value >= best:
+        return best
+    if not left:
+        return value
+    for side in (0, 1):
+        best = _search([*placed, (left[0], side)], left[1:], sizes, best)
+    return best

@@ -1,0 +1,205 @@
+"""A plan: what is hoisted, the path of x through each term, and how W itself is made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from tenslora.errors import PlanError
+from tenslora.plan.cost import CPU, Profile, entries
+from tenslora.plan.search import Names, Problem, find_chain, find_delta
+from tenslora.plan.steps import Chain, Part, Step
+from tenslora.spec import Network, is_count, slot_size
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What :func:`make_plan` found. Holds no array; runs by :mod:`tenslora.backends`.
+
+    Attributes
+    ----------
+    problem : the equation, the sizes, and what was planned for.
+    chains : for each term, the stages on the path of x.
+    """
+
+    problem: Problem
+    chains: tuple[Chain, ...]
+
+    @property
+    def network(self) -> Network:
+        """The equation's structure."""
+        return self.problem.network
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The size of every index."""
+        return self.problem.sizes
+
+    @property
+    def hoisted(self) -> tuple[Step, ...]:
+        """The steps that do not depend on x: once a forward, for all sites at once."""
+        return tuple(s for chain in self.chains for stage in chain.stages for s in stage.part.steps)
+
+    @cached_property
+    def delta(self) -> tuple[Part, ...]:
+        """How W itself is made, one part a term."""
+        return find_delta(self.problem)
+
+    @property
+    def flops_per_token(self) -> int:
+        """FLOPs of the stages for one token at all sites, forward."""
+        return sum(stage.flops for chain in self.chains for stage in chain.stages)
+
+    @property
+    def hoist_flops(self) -> int:
+        """FLOPs of the hoisted steps, once a forward."""
+        return sum(step.flops for step in self.hoisted)
+
+    @property
+    def delta_flops(self) -> int:
+        """FLOPs of making W at every site."""
+        return sum(step.flops for part in self.delta for step in part.steps)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of the hoisted results of all sites, and of the largest stage of one site.
+
+        A stage holds ``h`` before and after, for the planned number of tokens.
+        """
+        sizes, item = self.sizes, self.problem.profile.itemsize
+        hoisted = sum(entries(step.result.indices, sizes) for step in self.hoisted)
+        stages = [stage for chain in self.chains for stage in chain.stages]
+        widest = max(entries(s.before, sizes) + entries(s.after, sizes) for s in stages)
+        return item * (hoisted + self.problem.tokens * widest)
+
+    def source(self, mode: str = "apply") -> str:
+        """Return the emitted program.
+
+        Parameters
+        ----------
+        mode : ``"apply"`` (hoist, then one function a stage) or ``"delta"`` (W).
+
+        Raises
+        ------
+        PlanError
+            E401 for another mode.
+        """
+        from tenslora.plan.emit import emit_apply, emit_delta
+
+        emitters = {"apply": emit_apply, "delta": emit_delta}
+        if mode not in emitters:
+            what = f"mode {mode!r} is not a mode of a plan"
+            raise PlanError("E401", what, advice="The modes are 'apply' and 'delta'.")
+        return emitters[mode](self)
+
+    def explain(self) -> str:
+        """Describe the steps, one a line, with FLOPs."""
+        from tenslora.plan.explain import explain
+
+        return explain(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        from tenslora.plan.explain import to_dict
+
+        return to_dict(self)
+
+    def __repr__(self) -> str:
+        return f"<Plan of {self.network}>\n{self.explain()}"
+
+
+def make_plan(
+    network: Network,
+    sizes: Mapping[str, int],
+    *,
+    shared: Collection[str] = (),
+    tokens: int = 512,
+    profile: Profile = CPU,
+    frozen: Collection[str] = frozenset(),
+) -> Plan:
+    """Find the order of contraction for an equation at given sizes.
+
+    For each term one exact search covers the cores and x at all sites at once. What the best order
+    does not multiply with x is hoisted: computed once a forward, for all sites.
+
+    Parameters
+    ----------
+    network : the equation.
+    sizes : the size of every index.
+    shared : sites over which x is the same, as query, key and value read one input.
+    tokens : rows of x to plan for.
+    profile : the machine.
+    frozen : names of cores that need no gradient.
+
+    Returns
+    -------
+    Plan
+        The same object for the same question.
+
+    Raises
+    ------
+    PlanError
+        E402 for sizes that do not cover the equation, E403 for sites, cores or token counts that
+        do not fit it.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer proj out in] = B[layer proj out r] A[layer r in]")
+    >>> sizes = {"layer": 2, "proj": 3, "out": 8, "in": 8, "r": 2}
+    >>> print(make_plan(n, sizes, shared=["proj"]).explain())
+    each token
+      h[r] = x[in] A[r in]    for each layer: 64 FLOPs
+      y[out] = h[r] B[out r]  for each layer proj: 192 FLOPs
+    """
+    missing = [index for index in network.indices if index not in sizes]
+    if missing:
+        what = f"no size for {', '.join(missing)} in {network}"
+        raise PlanError("E402", what, advice="Complete them with tenslora.spec.complete_sizes.")
+    for name in shared:
+        if name not in network.sites:
+            what = f"shared names {name!r}, no site of {network}"
+            listed = ", ".join(network.sites) or "none"
+            raise PlanError("E403", what, advice=f"The sites are: {listed}.")
+    for name in frozen:
+        if name not in network.cores:
+            what = f"frozen names {name!r}, no core of {network}"
+            raise PlanError("E403", what, advice=f"The cores are {', '.join(network.cores)}.")
+    if not is_count(tokens):
+        what = f"tokens={tokens!r} is not a positive integer"
+        raise PlanError("E403", what, advice="Give the number of rows of x.")
+    known = tuple((index, sizes[index]) for index in network.indices)
+    return _find(network, known, frozenset(shared), tokens, profile, frozenset(frozen))
+
+
+@lru_cache(maxsize=1024)
+def _find(
+    network: Network,
+    sizes: tuple[tuple[str, int], ...],
+    shared: frozenset[str],
+    tokens: int,
+    profile: Profile,
+    frozen: frozenset[str],
+) -> Plan:
+    problem = Problem(network, dict(sizes), shared, tokens, profile, frozen)
+    names = Names("t", network)
+    return Plan(problem, tuple(find_chain(problem, term, names) for term in network.terms))
+
+
+def site_shape(network: Network, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The number of sites along each site index."""
+    return tuple(sizes[site] for site in network.sites)
+
+
+def feature_shape(network: Network, sizes: Mapping[str, int]) -> tuple[int, int]:
+    """(out, in) of every site.
+
+    >>> from tenslora.spec import parse
+    >>> feature_shape(parse("W[(h k) in] = A[h k in]"), {"h": 2, "k": 3, "in": 5})
+    (6, 5)
+    """
+    return slot_size(network.output, sizes), slot_size(network.input, sizes)

@@ -1,0 +1,195 @@
+"""From operands to steps: the two searches of a plan, along x and for W itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tenslora.plan.cost import Profile, entries
+from tenslora.plan.operands import Operand, operands_of
+from tenslora.plan.path import best_order
+from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step, pair_up
+from tenslora.spec import Network, Term
+
+__all__ = ["Names", "Problem", "find_chain", "find_delta"]
+
+#: The index of the tokens; no name of the language can be equal to it.
+ROW = "*row"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What there is to plan.
+
+    Attributes
+    ----------
+    network : the equation.
+    sizes : the size of every index.
+    shared : sites over which x is the same.
+    tokens : rows of x.
+    profile : the machine.
+    frozen : cores that need no gradient.
+    """
+
+    network: Network
+    sizes: Mapping[str, int]
+    shared: frozenset[str]
+    tokens: int
+    profile: Profile
+    frozen: frozenset[str]
+
+    def varying(self) -> tuple[str, ...]:
+        """The sites over which x varies."""
+        return tuple(site for site in self.network.sites if site not in self.shared)
+
+
+class Names:
+    """Variable names for intermediate results, each used once and none of them a core's."""
+
+    def __init__(self, prefix: str, network: Network) -> None:
+        self._names = (f"{prefix}{n}" for n in itertools.count())
+        self._taken = frozenset(network.cores)
+
+    def fresh(self) -> str:
+        """Return the next name."""
+        return next(name for name in self._names if name not in self._taken)
+
+
+def find_delta(problem: Problem) -> tuple[Part, ...]:
+    """Plan W itself: one part a term, each with every index of the target that the term carries."""
+    target = problem.network.target.indices
+    names = Names("w", problem.network)
+    parts = []
+    for term in problem.network.terms:
+        operands = operands_of(problem.network, term)
+        arrays = _arrays(operands, names)
+        output = [index for index in target if index in term.indices]
+        trained = [o.name not in problem.frozen and not o.is_constant for o in operands]
+        sets = [a.indices for a in arrays]
+        order = best_order(sets, output, problem.sizes, problem.profile, trained)
+        tree = _tree(order, len(arrays))
+        parts.append(_part(tree, arrays, operands, set(output), problem, names))
+    return tuple(parts)
+
+
+def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
+    """Plan one term along x, all sites at once; subtrees without x are hoisted."""
+    network = problem.network
+    operands = operands_of(network, term)
+    arrays = _arrays(operands, names)
+    x = (ROW, *problem.varying(), *network.input)
+    sites = [s for s in network.sites if s in term.indices or s not in problem.shared]
+    output = {ROW, *sites, *network.output}
+    sizes = {**problem.sizes, ROW: problem.tokens}
+    trained = [o.name not in problem.frozen and not o.is_constant for o in operands]
+    order = best_order(
+        [*(a.indices for a in arrays), x], output, sizes, problem.profile, [*trained, True]
+    )
+    tree = _tree(order, len(arrays) + 1)
+    path = list(_along_x(tree, len(arrays)))
+    stages = []
+    before, varies = network.input, frozenset[str]()
+    for n, subtree in enumerate(path):
+        inside = set(_leaves(subtree))
+        later = [set(arrays[i].indices) for other in path[n + 1 :] for i in _leaves(other)]
+        others = output.union(before, *later)
+        part = _part(subtree, [*arrays], operands, others, problem, names, inside)
+        needed = output.union(*later)
+        stages.append(_stage(problem, part, before, varies, needed, path[n + 1 :], arrays))
+        before, varies = stages[-1].after, stages[-1].varies
+    return Chain(tuple(stages))
+
+
+def _tree(order: Sequence[tuple[int, int]], count: int) -> object:
+    nodes: list[object] = list(range(count))
+    for left, right in order:
+        nodes.append((nodes[left], nodes[right]))
+    return nodes[-1]
+
+
+def _leaves(tree: object) -> Iterator[int]:
+    if isinstance(tree, int):
+        yield tree
+    elif isinstance(tree, tuple):
+        for branch in tree:
+            yield from _leaves(branch)
+
+
+def _along_x(tree: object, x: int) -> Iterator[object]:
+    """The subtrees that meet x, from x to the root."""
+    if isinstance(tree, tuple):
+        inner, other = tree if x in _leaves(tree[0]) else tree[::-1]
+        yield from _along_x(inner, x)
+        yield other
+
+
+def _arrays(operands: Iterable[Operand], names: Names) -> list[Array]:
+    taken: set[str] = set()
+    arrays = []
+    for operand in operands:
+        name = names.fresh() if operand.is_constant or operand.name in taken else operand.name
+        taken.add(name)
+        arrays.append(Array(name, operand.indices))
+    return arrays
+
+
+def _part(
+    tree: object,
+    arrays: Sequence[Array],
+    operands: Sequence[Operand],
+    kept: Collection[str],
+    problem: Problem,
+    names: Names,
+    inside: Collection[int] | None = None,
+) -> Part:
+    """Turn a subtree into steps; ``kept`` holds the indices that the outside needs."""
+    leaves = list(_leaves(tree))
+    steps: list[Step] = []
+
+    def build(node: object, outside: frozenset[str]) -> Array:
+        if isinstance(node, int):
+            return arrays[node]
+        assert isinstance(node, tuple)  # narrows the type
+        used = [{i for n in _leaves(branch) for i in arrays[n].indices} for branch in node]
+        left = build(node[0], outside | used[1])
+        right = build(node[1], outside | used[0])
+        name = names.fresh()
+        steps.append(Step.make(name, left, right, outside, problem.sizes, problem.profile))
+        return steps[-1].result
+
+    result = build(tree, frozenset(kept))
+    return Part(tuple((arrays[n], operands[n]) for n in sorted(leaves)), tuple(steps), result)
+
+
+def _stage(
+    problem: Problem,
+    part: Part,
+    before: tuple[str, ...],
+    varies: frozenset[str],
+    needed: Collection[str],
+    later: Sequence[object],
+    arrays: Sequence[Array],
+) -> Stage:
+    network = problem.network
+    held = part.result.indices
+    sites = tuple(site for site in network.sites if site in held)
+    local = [index for index in held if index not in sites]
+    met = pair_up(before, local, needed)
+    following = {i for n in _leaves(later[0]) for i in arrays[n].indices} if later else set()
+    right = _arrange(met.right, network.output, following)
+    pair = Pair(met.batch, met.summed, met.left, right)
+    after = pair.batch + pair.left + pair.right if later else network.output
+    varies = varies.union(sites)
+    places = entries(varies.union(problem.varying()), problem.sizes)
+    size = entries((*after, *pair.summed), problem.sizes)
+    flops = places * size * (2 if pair.summed else 1)
+    return Stage(part, sites, varies, before, after, pair, flops)
+
+
+def _arrange(
+    right: tuple[str, ...], output: tuple[str, ...], following: Collection[str]
+) -> tuple[str, ...]:
+    """Order the tensor's own axes: what the next stage meets last, outputs as in the target."""
+    rank = {index: n for n, index in enumerate(output)}
+    return tuple(sorted(right, key=lambda i: (i in following, rank.get(i, -1))))
