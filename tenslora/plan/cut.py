@@ -36,7 +36,8 @@ def cut_rank(network: Network, sizes: Mapping[str, int]) -> int:
 
 def _term_cut(network: Network, term: Term, sizes: Mapping[str, int]) -> int:
     sites = set(network.sites)
-    cores = [frozenset(core.indices) - sites for core in term.cores]
+    # ones is a product of vectors, which join nothing.
+    cores = [frozenset(core.indices) - sites for core in term.cores if core.name != "ones"]
     # Rows and columns are two more cores, on fixed sides; the biggest cores first prune best.
     sides = [(frozenset(network.output), 0), (frozenset(network.input), 1)]
     order = sorted(cores, key=lambda core: -math.prod(sizes[i] for i in core))

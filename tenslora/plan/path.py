@@ -50,9 +50,9 @@ def best_order(
     from opt_einsum.paths import DynamicProgramming, linear_to_ssa
 
     minimize = _cost_rule(inputs, output, sizes, profile, trained)
-    search = DynamicProgramming(minimize=minimize, cost_cap=False, search_outer=True)  # type: ignore[arg-type]
-    linear = search([frozenset(i) for i in inputs], frozenset(output), dict(sizes))  # type: ignore[arg-type]
-    return [(min(pair), max(pair)) for pair in linear_to_ssa(linear)]  # type: ignore[type-var]
+    search = DynamicProgramming(minimize=minimize, cost_cap=False, search_outer=True)
+    linear = search([frozenset(i) for i in inputs], frozenset(output), dict(sizes))
+    return [(min(pair), max(pair)) for pair in linear_to_ssa(linear)]
 
 
 def _cost_rule(

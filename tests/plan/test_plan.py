@@ -1,0 +1,129 @@
+"""Plans: what is hoisted, what is shared, what it costs, and the errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenslora.errors import PlanError
+from tenslora.plan import CPU, make_plan
+from tenslora.plan.operands import operands_of
+from tenslora.spec import parse
+
+BERT = {"layer": 12, "proj": 3, "in": 768, "out": 768, "head": 12, "head_dim": 64}
+
+
+def planned(text, shared=("proj",), tokens=512, frozen=(), **ranks):
+    network = parse(text)
+    sizes = {n: s for n, s in {**BERT, **ranks}.items() if n in network.indices}
+    shared = [site for site in shared if site in network.sites]
+    return make_plan(network, sizes, shared=shared, tokens=tokens, frozen=frozen)
+
+
+def test_lora_is_two_products_a_site():
+    plan = planned("W[layer proj out in] = B[layer proj out r] A[layer proj r in]", r=8)
+    assert plan.hoisted == ()
+    assert [stage.part.result.name for stage in plan.chains[0].stages] == ["A", "B"]
+    # two multiply-adds for each entry of A and of B
+    assert plan.flops_per_token == 36 * 2 * (8 * 768 + 768 * 8)
+
+
+def test_a_shared_factor_is_applied_once_for_q_k_v():
+    plan = planned("W[layer proj out in] = B[layer proj out r] A[layer r in]", r=8)
+    down, up = plan.chains[0].stages
+    assert down.varies == {"layer"}
+    assert up.varies == {"layer", "proj"}
+    assert plan.flops_per_token == 2 * 8 * 768 * 12 + 2 * 8 * 768 * 36
+    alone = planned("W[layer proj out in] = B[layer proj out r] A[layer r in]", shared=(), r=8)
+    assert alone.flops_per_token == 2 * 8 * 768 * 72
+
+
+def test_small_factors_are_hoisted_for_all_sites_at_once():
+    plan = planned(
+        "W[layer proj (head head_dim) in] = U[in a] V[head_dim b] H[head c] P[proj d] D[layer e] "
+        "G[a b c d e]",
+        a=8, b=8, c=8, d=3, e=8,
+    )  # fmt: skip
+    assert plan.hoisted
+    assert plan.chains[0].stages[0].part.result.name == "U"
+    assert plan.chains[0].stages[0].varies == frozenset()
+    hoisted = {index for step in plan.hoisted for index in step.result.indices}
+    assert {"layer", "proj"} <= hoisted
+    assert plan.hoist_flops == sum(step.flops for step in plan.hoisted)
+
+
+def test_frozen_cores_change_the_cost():
+    text = "W[layer proj out in] = b[layer proj out] B[out r] d[layer proj r] A[r in]"
+    plan = planned(text, r=256, frozen=("A", "B"))
+    assert plan.flops_per_token < 36 * 768 * 768 * 2
+    assert plan.chains[0].stages[0].part.result.name == "A"
+
+
+def test_the_same_question_has_the_same_answer():
+    text = "W[layer proj out in] = B[layer proj out r] A[r in]"
+    assert planned(text, r=4) is planned(text, r=4)
+    assert planned(text, r=4) is not planned(text, r=5)
+
+
+def test_constants_are_taken_out():
+    network = parse("W[proj out in] = B[out r] eye[r s] A[s in] ones[out] eye[proj c] P[c]")
+    assert [o.name for o in operands_of(network, network.terms[0])] == ["B", "A", "P"]
+
+
+def test_constants_that_hold_something_stay():
+    network = parse("W[out in] = v[out] ones[in]")
+    assert [o.name for o in operands_of(network, network.terms[0])] == ["v", "ones"]
+    # renaming s to r would put r twice on A
+    network = parse("W[out in] = A[out r s] eye[r s] B[r in]")
+    assert [o.name for o in operands_of(network, network.terms[0])] == ["A", "eye", "B"]
+
+
+def test_to_dict_and_explain_hold_the_figures():
+    plan = planned("W[layer proj out in] = B[proj out s] G[layer proj s r] A[proj r in]", r=4, s=4)
+    data = plan.to_dict()
+    assert data["flops_per_token"] == plan.flops_per_token
+    assert len(data["chains"][0]) == len(plan.chains[0].stages)
+    assert data["profile"] == "cpu"
+    text = plan.explain()
+    assert text.splitlines()[-1].strip().startswith("y[out]")
+    assert f"{plan.chains[0].stages[0].flops:,} FLOPs" in text
+    assert text in repr(plan)
+
+
+def test_peak_bytes():
+    plan = planned("W[layer proj out in] = B[layer proj out r] A[layer proj r in]", tokens=10, r=8)
+    assert plan.peak_bytes == 4 * 10 * (768 + 8)
+
+
+def test_the_source_is_readable():
+    plan = make_plan(
+        parse("W[layer out in] = B[out r] D[layer r] A[r in]"),
+        {"layer": 2, "out": 4, "in": 3, "r": 2},
+    )
+    assert "def hoist(cores, like):" in plan.source()
+    assert "return h @ T" in plan.source()
+    assert plan.source("delta").startswith("def delta(cores, like):")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "part"),
+    [
+        ({"sizes": {"out": 4, "in": 3}}, "E402", "no size for r"),
+        ({"shared": ["proj"]}, "E403", "no site"),
+        ({"frozen": ["C"]}, "E403", "The cores are B, A."),
+        ({"tokens": 0}, "E403", "tokens=0"),
+        ({"tokens": 1.5}, "E403", "tokens=1.5"),
+    ],
+)
+def test_wrong_questions(change, code, part):
+    network = parse("W[out in] = B[out r] A[r in]")
+    given = {"sizes": {"out": 4, "in": 3, "r": 2}, "profile": CPU, **change}
+    with pytest.raises(PlanError, match=part) as info:
+        make_plan(network, given.pop("sizes"), **given)
+    assert info.value.code == code
+
+
+def test_an_unknown_mode():
+    plan = make_plan(parse("W[out in] = A[out in]"), {"out": 2, "in": 2})
+    with pytest.raises(PlanError, match="'apply' and 'delta'") as info:
+        plan.source("einsum")
+    assert info.value.code == "E401"
