@@ -6,7 +6,6 @@ import json
 import math
 import os
 import sys
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from typing import Any, TextIO
 from tenslora.errors import TensloraError, TensloraWarning
 
 __all__ = [
-    "fold",
     "one_line",
     "plain",
     "quiet_pipe",
@@ -86,23 +84,14 @@ def to_json(data: Mapping[str, Any]) -> str:
 
 
 def table(rows: list[tuple[str, str]], indent: str = "") -> str:
-    """Set names and texts in two columns, long texts folded.
+    """Set names and texts in two columns, one line each: an equation can be copied from it.
 
     >>> print(table([("in", "768"), ("head_dim", "64")]))
     in        768
     head_dim  64
     """
     width = max((len(name) for name, _ in rows), default=0)
-    lines = []
-    for name, text in rows:
-        for n, part in enumerate(fold(text, 96 - width) or [""]):
-            lines.append(f"{indent}{name if n == 0 else '':{width}}  {part}".rstrip())
-    return "\n".join(lines)
-
-
-def fold(text: str, width: int) -> list[str]:
-    """Break a text into lines, never inside a word."""
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(f"{indent}{name:{width}}  {text}".rstrip() for name, text in rows)
 
 
 @contextmanager
