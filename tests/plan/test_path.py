@@ -21,7 +21,7 @@ def step_cost(left, right, kept, sizes, profile, passes, last):
 
 
 def cheapest(arrays, output, sizes, profile):
-    """The least cost over every tree, by trying every pair; arrays are (indices, needs gradient)."""
+    """The least cost over every tree, trying every pair; arrays are (indices, needs gradient)."""
     if len(arrays) == 1:
         return 0.0
     best = math.inf
