@@ -40,6 +40,7 @@ class Command:
     extra : the extra of the package that the command needs; empty where it needs none.
     epilog : examples, shown below its options.
     trailing : its list argument to which words behind an option go too.
+    usage : what stands behind the name in the help, where all options would be too long.
     """
 
     name: str
@@ -49,11 +50,15 @@ class Command:
     extra: str = ""
     epilog: str = ""
     trailing: str = ""
+    usage: str = ""
 
     def parser(self) -> Parser:
         """Return the parser of what stands behind the command's name."""
         parser = Parser(
-            prog=f"tenslora {self.name}", description=f"{self.summary}.", epilog=self.epilog
+            prog=f"tenslora {self.name}",
+            usage=f"tenslora {self.name} {self.usage}" if self.usage else None,
+            description=f"{self.summary}.",
+            epilog=self.epilog,
         )
         self.fill(parser)
         add_common(parser)

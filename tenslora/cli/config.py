@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from tenslora.cli.command import Parser
@@ -20,10 +20,18 @@ _Config = TypeVar("_Config")
 
 
 def add_config(parser: Parser, kind: type) -> None:
-    """Add one option for each field of the dataclass ``kind``; none is set unless it is given."""
+    """Add one option for each field of the dataclass ``kind``; none is set unless it is given.
+
+    Fields that ``kind`` inherits stand in a second group.
+    """
+    bases = [base for base in kind.__mro__[1:] if is_dataclass(base)]
+    inherited = {field.name for base in bases for field in fields(base)}
+    first = parser.add_argument_group("what to do")
+    second = parser.add_argument_group("how to train")
     for field in fields(kind):
+        group = second if field.name in inherited else first
         flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(
+        group.add_argument(
             flag, dest=field.name, default=argparse.SUPPRESS, help=_help(field), **_shape(field)
         )
 
@@ -47,10 +55,10 @@ def _help(field: Field[Any]) -> str:
     default = field.default
     text = str(field.metadata["help"])
     if isinstance(default, bool):
-        text += " (on)" if default else ""
+        text += " (default: on)" if default else ""
     elif default not in (None, "", (), MISSING):
         many = isinstance(default, tuple)
-        text += f" ({' '.join(map(str, default)) if many else default})"
+        text += f" (default: {' '.join(map(str, default)) if many else default})"
     return text.replace("%", "%%")
 
 

@@ -123,7 +123,7 @@ def read_family(args: Namespace, *, any_start: bool) -> Family:
         dropout=base.dropout,
         lr=base.lr,
         ranks=base.ranks,
-        starts_nonzero=any_start or base.starts_nonzero,
+        starts_nonzero=any_start or (named and base.starts_nonzero),
     )
 
 

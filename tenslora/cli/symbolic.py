@@ -143,20 +143,15 @@ def _run_cost(args: Namespace) -> Answer:
 
 def _fill_plan(parser: Parser) -> None:
     _fill_cost(parser)
-    parser.add_argument("--tokens", type=int, default=512, metavar="N", help="rows of x (512)")
-    parser.add_argument(
-        "--shared",
-        action="append",
-        metavar="SITE",
-        help="a site over which layers read the same input; repeatable, 'none' for none (proj)",
-    )
-    parser.add_argument(
-        "--profile", choices=list(PROFILES), default="cpu", help="the machine to plan for (cpu)"
-    )
-    parser.add_argument(
-        "--mode", choices=["apply", "delta"], default="apply", help="the program of --source"
-    )
-    parser.add_argument("--source", action="store_true", help="print the program that is run")
+    add = parser.add_argument
+    add("--tokens", type=int, default=512, metavar="N", help="rows of x (default: 512)")
+    shared = "a site over which layers read the same x; repeatable, none for none (default: proj)"
+    add("--shared", action="append", metavar="SITE", help=shared)
+    machine = "the machine to plan for (default: cpu)"
+    add("--profile", choices=list(PROFILES), default="cpu", help=machine)
+    mode = "the program of --source: apply it to x, or make W (default: apply)"
+    add("--mode", choices=["apply", "delta"], default="apply", help=mode)
+    add("--source", action="store_true", help="print the program that is run")
 
 
 def _run_plan(args: Namespace) -> Answer:

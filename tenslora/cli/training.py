@@ -50,7 +50,8 @@ def _run_compare(args: Namespace) -> Answer:
 
 
 def _fill_demo(parser: Parser) -> None:
-    parser.add_argument("--out", default="tenslora-demo", metavar="FOLDER", help="(tenslora-demo)")
+    folder = "where adapters, table and picture go (default: tenslora-demo)"
+    parser.add_argument("--out", default="tenslora-demo", metavar="FOLDER", help=folder)
     parser.add_argument("--quick", action="store_true", help="a few steps only, to try it out")
 
 
@@ -68,6 +69,7 @@ COMMANDS = (
         "Fine-tune a Hugging Face model on labelled text or images with one family",
         _fill_finetune,
         _run_finetune,
+        usage="[--data DATA] [--family FAMILY] [--like NAME:RANK | --ranks N] [options]",
         extra="hf",
         epilog="example:\n  tenslora finetune --family lotr --like lora:8 --data train.tsv",
     ),
@@ -76,6 +78,7 @@ COMMANDS = (
         "Train several families at equal parameters or equal rank, over seeds; a table and a plot",
         _fill_compare,
         _run_compare,
+        usage="[--data DATA ...] [--families NAME ...] [--like NAME:RANK | --ranks N] [options]",
         extra="hf",
         epilog="example:\n  tenslora compare --families lotr fact_tt --like lora:8 --seeds 0 1 2",
     ),

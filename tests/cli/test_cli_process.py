@@ -10,9 +10,10 @@ import sys
 import pytest
 
 import tenslora
+from tenslora.cli import app
 
 HEAVY = ("torch", "transformers", "jax", "tensorly", "matplotlib", "datasets")
-BERT = "layer=12 proj=3 in=768 head=12 head_dim=64 rank=2".split()
+BERT = ["layer=12", "proj=3", "in=768", "head=12", "head_dim=64", "rank=2"]
 
 
 def process(*command: str, **options) -> subprocess.CompletedProcess[str]:
@@ -122,7 +123,7 @@ def test_info_without_torch_says_that_it_is_absent(cli, monkeypatch):
 def test_help_names_every_command_and_goes_to_stdout(cli):
     outcome = cli("--help")
     assert (outcome.code, outcome.err) == (0, "")
-    for name in "families show cost plan finetune compare demo info version".split():
+    for name in app._COMMANDS:
         assert f"\n  {name} " in outcome.out
         helped = cli(name, "--help")
         assert (helped.code, helped.err) == (0, "")

@@ -9,7 +9,7 @@ import pytest
 
 import tenslora as tl
 
-BERT = "layer=12 proj=3 in=768 head=12 head_dim=64".split()
+BERT = ["layer=12", "proj=3", "in=768", "head=12", "head_dim=64"]
 SHARED = "W[layer proj out in] = B[layer proj out r] A[r in]"
 PLAIN = "W[out in] = B[out r] A[r in]"
 

@@ -30,7 +30,7 @@ def calls(monkeypatch):
     seen = []
 
     def stand_in(*given, **settings):
-        print("noise of a library")
+        print("noise of a library")  # noqa: T201
         settings["talk"]("10 of 20 steps")
         seen.append((*given, {k: v for k, v in settings.items() if k != "talk"}))
         return Found()
@@ -128,7 +128,7 @@ def test_ctrl_c_in_training(cli, monkeypatch):
 
 def test_help_shows_defaults(cli):
     helped = " ".join(cli("finetune", "--help").out.split())
-    assert "rows in a training batch (32)" in helped
+    assert "rows in a training batch (default: 32)" in helped
     assert "{accuracy,auto,f1,matthews}" in helped or "{auto,accuracy,f1,matthews}" in helped
 
 
