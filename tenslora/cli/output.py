@@ -23,6 +23,8 @@ __all__ = [
     "table",
 ]
 
+_WIDTH = 96
+
 
 def show_answer(text: str) -> None:
     """Print an answer; a character that the terminal cannot show becomes a question mark."""
@@ -79,8 +81,29 @@ def plain(value: Any) -> Any:
 
 
 def to_json(data: Mapping[str, Any]) -> str:
-    """Return one JSON object, in ASCII, indented."""
-    return json.dumps(plain(data), indent=2, allow_nan=False)
+    """Return one JSON object in ASCII; what fits into a line stands in one.
+
+    >>> print(to_json({"sizes": {"in": 8}, "path": "x" * 80}))
+    {
+      "sizes": {"in": 8},
+      "path": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+    }
+    """
+    return _encode(plain(data), 0)
+
+
+def _encode(value: Any, indent: int) -> str:
+    flat = json.dumps(value, allow_nan=False)
+    if len(flat) + indent <= _WIDTH or not isinstance(value, (dict, list)):
+        return flat
+    inner = indent + 2
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {_encode(item, inner)}" for key, item in value.items()]
+    else:
+        items = [_encode(item, inner) for item in value]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    lines = ",\n".join(" " * inner + item for item in items)
+    return f"{start}\n{lines}\n{' ' * indent}{end}"
 
 
 def table(rows: list[tuple[str, str]], indent: str = "") -> str:

@@ -6,6 +6,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable
 
+from tenslora.cli.command import Parser
 from tenslora.errors import UsageError
 from tenslora.family import Family, family, resolve
 from tenslora.init import parse_rule
@@ -80,9 +81,9 @@ def read_like(text: str) -> Family:
     return found(rank=whole_number("rank", ranks.strip()))
 
 
-def add_family_settings(parser: object) -> None:
+def add_family_settings(parser: Parser) -> None:
     """Add the options that complete an equation, or change a named family."""
-    add = parser.add_argument  # type: ignore[attr-defined]
+    add = parser.add_argument
     add(
         "--init",
         action="append",
