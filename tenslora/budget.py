@@ -130,7 +130,7 @@ def fit_ranks(
     >>> from tenslora.spec import parse
     >>> n = parse("W[layer out in] = V[out b] D[layer c] G[b a c] U[in a]")
     >>> fit_ranks(n, {"layer": 2, "out": 64, "in": 64}, 1000)
-    {'b': 7, 'c': 2, 'a': 6}
+    {'b': 7, 'c': 2, 'a': 7}
     """
     limits = dict(maximum or {})
 

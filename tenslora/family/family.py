@@ -271,7 +271,9 @@ def family(
 def _known_cores(network: Network, what: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in network.cores:
-            close = difflib.get_close_matches(str(name), network.cores, n=1, cutoff=0.3)
+            known = {core.casefold(): core for core in network.cores}
+            found = difflib.get_close_matches(str(name).casefold(), known, n=1, cutoff=0.5)
+            close = [known[core] for core in found]
             advice = f"Did you mean {close[0]!r}? " if close else ""
             advice += f"The cores are {', '.join(network.cores) or 'none (constants only)'}."
             raise FamilyError("E301", f"{what} names {name!r}, no core of {network}", advice=advice)

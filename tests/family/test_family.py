@@ -1,0 +1,156 @@
+"""Families: settings are checked against the equation, and a start that cannot train is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import tenslora as tl
+from tenslora.errors import FamilyError, SizeError, SpecError, StateError
+
+EQUATION = "W[out in] = B[out r] A[r in]"
+LORA = tl.family(EQUATION, init={"B": "zeros"}, scale="alpha/r", name="test.tied")
+
+
+def refused(error, code, call, *parts):
+    with pytest.raises(error) as info:
+        call()
+    assert info.value.code == code
+    for part in parts:
+        assert part in str(info.value)
+
+
+def test_defaults():
+    assert str(LORA.init["A"]) == "kaiming"
+    assert LORA.frozen == frozenset()
+    assert LORA.equation == EQUATION
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "parts"),
+    [
+        ({"init": {"b": "zeros"}}, "E301", ["init names 'b'", "Did you mean 'B'?"]),
+        ({"frozen": ["Q"]}, "E301", ["The cores are B, A."]),
+        ({"init": {"B": "zeros"}, "lr": {"B": 0}}, "E301", ["not a positive number"]),
+        ({"init": {"B": "zero"}}, "E302", ["Did you mean zeros?"]),
+        ({"init": {"B": "zeros", "A": "zeros"}}, "E303", ["every gradient is zero", "B, A"]),
+        ({"init": {"B": "zeros"}, "frozen": ["B"]}, "E303", ["Start exactly one trained core"]),
+        ({}, "E304", ["would change before training", "init={'B': 'zeros'}"]),
+        ({"init": {"B": "zeros"}, "scale": "alpha/q"}, "E305", ["The bonds are: r."]),
+        ({"init": {"B": "zeros"}, "scale": "constant(x)"}, "E305", ["unknown scale rule"]),
+        ({"init": {"B": "zeros"}, "dropout": {"input": 1.0}}, "E308", ["below 1"]),
+        ({"init": {"B": "zeros"}, "dropout": {"r": 0.1}}, "E308", ["dropout 'r'"]),
+    ],
+)
+def test_wrong_settings(settings, code, parts):
+    refused(FamilyError, code, lambda: tl.family(EQUATION, **settings), *parts)
+
+
+def test_a_zero_core_that_stands_twice_never_moves():
+    text = "W[out in] = A[out in] A[out in]"
+    refused(FamilyError, "E303", lambda: tl.family(text, init={"A": "zeros"}))
+
+
+def test_a_nonzero_start_has_to_be_meant():
+    made = tl.family(EQUATION, starts_nonzero=True)
+    assert made.starts_nonzero
+
+
+def test_every_term_has_to_be_zero():
+    text = "W[out in] = B[out r] A[r in] + D[out in]"
+    refused(FamilyError, "E304", lambda: tl.family(text, init={"B": "zeros"}), "term 2, D[out in],")
+    tl.family(text, init={"B": "zeros", "D": "zeros"})
+
+
+@pytest.mark.parametrize(
+    ("scale", "alpha", "factor"),
+    [
+        ("constant", None, 1.0),
+        ("constant(0.5)", None, 0.5),
+        ("constant(0.5)", 3, 3.0),
+        ("alpha/r", 16, 2.0),
+        ("alpha/r", None, 1.0),
+        ("alpha/sqrt(r)", 16, 16 / 8**0.5),
+    ],
+)
+def test_scale(scale, alpha, factor):
+    made = tl.family(EQUATION, init={"B": "zeros"}, scale=scale)
+    assert made.bind({"in": 20, "out": 10}, r=8, alpha=alpha).scale == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf"), "2", True])
+def test_wrong_alpha(alpha):
+    call = lambda: LORA.bind({"in": 20, "out": 10}, r=8, alpha=alpha)  # noqa: E731
+    refused(FamilyError, "E305", call)
+
+
+def test_json_round_trip():
+    rich = tl.family(
+        EQUATION,
+        init={"B": "zeros", "A": "normal(0.02)"},
+        frozen=["A"],
+        scale="alpha/sqrt(r)",
+        dropout={"input": 0.1},
+        lr={"B": 16},
+        ranks={"r": 8},
+        name="mine",
+        aliases=["also_mine"],
+        source="here",
+        summary="a test",
+    )
+    assert tl.Family.from_json(json.loads(json.dumps(rich.to_json()))) == rich
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"schema": 2}, "E601"),
+        ({"schema": True}, "E601"),
+        ({"surprise": 1}, "E602"),
+        ({"init": []}, "E603"),
+        ({"ranks": {"r": 0}}, "E206"),
+        ({"equation": "W[out in] = "}, "E102"),
+    ],
+)
+def test_wrong_json(change, code):
+    with pytest.raises((StateError, SizeError, SpecError)) as info:
+        tl.Family.from_json({**LORA.to_json(), **change})
+    assert info.value.code == code
+
+
+def test_missing_json_key():
+    data = LORA.to_json()
+    del data["init"]
+    refused(StateError, "E602", lambda: tl.Family.from_json(data), "missing keys init")
+    refused(StateError, "E603", lambda: tl.Family.from_json([]))
+
+
+def test_default_ranks():
+    assert dict(LORA(r=8).ranks) == {"r": 8}
+    assert LORA(r=8).bind({"in": 20, "out": 10}).ranks == {"r": 8}
+    assert LORA(r=8).bind({"in": 20, "out": 10}, r=2).ranks == {"r": 2}
+    refused(SizeError, "E201", lambda: LORA(s=8), "The bonds are r.")
+    refused(SizeError, "E206", lambda: LORA(r=-1))
+
+
+def test_registry():
+    mine = tl.family(EQUATION, init={"B": "zeros"}, name="test.registry", aliases=["test.alias"])
+    assert tl.register(mine) is mine
+    assert tl.register(mine) is mine  # twice the same is no conflict
+    assert tl.resolve("test.alias") is mine
+    assert "test.registry" in tl.registered()
+    other = tl.family("W[out in] = D[out in]", init={"D": "zeros"}, name="test.registry")
+    refused(FamilyError, "E307", lambda: tl.register(other))
+    refused(FamilyError, "E306", lambda: tl.register(tl.family(EQUATION, init={"B": "zeros"})))
+    refused(FamilyError, "E306", lambda: tl.resolve("lorra"), "Did you mean lora")
+    refused(FamilyError, "E306", lambda: tl.resolve(3))
+    assert tl.resolve(mine) is mine
+
+
+def test_an_equation_resolves_with_its_first_core_at_zero():
+    made = tl.resolve(EQUATION)
+    assert str(made.init["B"]) == "zeros"
+    squared = "W[out in] = A[out in] A[out in]"
+    refused(FamilyError, "E303", lambda: tl.resolve(squared))
+    assert tl.resolve(squared, any_start=True).equation == squared
