@@ -10,6 +10,7 @@ from tenslora.cli.command import Parser
 from tenslora.errors import UsageError
 from tenslora.family import Family, family, resolve
 from tenslora.init import parse_rule
+from tenslora.integrations.config import parse_family
 from tenslora.spec import Network
 
 __all__ = [
@@ -71,14 +72,11 @@ def read_like(text: str) -> Family:
     >>> dict(read_like("W[out in] = B[out r] A[r in]:8").ranks)
     {'r': 8}
     """
-    name, sign, ranks = text.rpartition(":")
-    if not sign or not name.strip() or not ranks.strip():
+    found, with_ranks = parse_family(text)
+    if not with_ranks:
         what = f"{text!r} is not a family with ranks"
         raise UsageError("E803", what, advice="Write lora:8, or a rank for each bond: NAME:a=4,b=2")
-    found = resolve(name, any_start=True)
-    if "=" in ranks:
-        return found(**read_sizes(ranks.split(",")))
-    return found(rank=whole_number("rank", ranks.strip()))
+    return found
 
 
 def add_family_settings(parser: Parser) -> None:
