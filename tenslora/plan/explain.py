@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tenslora.plan.cost import entries
 from tenslora.plan.steps import Stage, Step
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ def explain(plan: Plan) -> str:
     lines: list[str] = []
     if plan.hoisted:
         lines.append("once a forward")
-        lines += _columns([_hoisted(step, plan.sizes) for step in plan.hoisted])
+        lines += _columns([_hoisted(step) for step in plan.hoisted])
     lines.append("each token")
     rows = [
         _stage(plan, stage, first=s == 0, last=s == len(chain.stages) - 1, add=c > 0)
@@ -30,13 +28,12 @@ def explain(plan: Plan) -> str:
 
 
 def _columns(rows: list[tuple[str, str]]) -> list[str]:
-    width = max(len(left) for left, _ in rows)
+    width = min(max(len(left) for left, _ in rows), 48)
     return [f"  {left:<{width}}  {right}" for left, right in rows]
 
 
-def _hoisted(step: Step, sizes: Mapping[str, int]) -> tuple[str, str]:
-    size = entries(step.result.indices, sizes)
-    return str(step), f"{step.flops:,} FLOPs, {size:,} entries"
+def _hoisted(step: Step) -> tuple[str, str]:
+    return str(step), f"{step.flops:,} FLOPs"
 
 
 def _stage(plan: Plan, stage: Stage, *, first: bool, last: bool, add: bool) -> tuple[str, str]:
