@@ -42,7 +42,7 @@ def _mentions(family: Family) -> str:
 
 def _entry(family: Family) -> str:
     names = ", ".join([family.name or "", *family.aliases])
-    about = " ".join(part for part in (family.summary, family.source) if part)
+    about = ". ".join(part.rstrip(".") for part in (family.summary, family.source) if part)
     return f"{names}\n    {family.equation}" + (f"\n    {about}" if about else "")
 
 
