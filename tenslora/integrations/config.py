@@ -12,7 +12,8 @@ dict: the option takes ``name=value``); ``choices``; ``metavar``. Nothing heavy 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tenslora.errors import DataError
@@ -31,6 +32,8 @@ __all__ = [
 #: The word that stands where a family's name may stand: train the head alone.
 HEAD = "head"
 METRICS = ("auto", "accuracy", "f1", "matthews")
+_FIRST = ("model", "data", "family", "families", "like", "ranks")
+_KEEP = ("last", "best")
 _SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -82,6 +85,33 @@ class TrainingConfig:
     bf16: bool = _option(False, "compute in bfloat16 where it is safe (autocast)", bool)
     seeds: tuple[int, ...] = _option((0,), "one run for each seed", int, many=True)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a JSON object; families by name or equation."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    def command(self) -> str:
+        """Return the command line that has these settings.
+
+        >>> CompareConfig(families=("lotr",), like="lora:8", head=False).command()
+        'tenslora compare --families lotr --like lora:8 --no-head'
+        """
+        words = ["tenslora", type(self).__name__.removesuffix("Config").lower()]
+        default = type(self)()
+        for f in sorted(fields(self), key=lambda f: f.name not in _FIRST):
+            value, flag = getattr(self, f.name), "--" + f.name.replace("_", "-")
+            if value == getattr(default, f.name):
+                continue
+            if isinstance(value, bool):
+                words.append(flag if value else f"--no-{flag[2:]}")
+                continue
+            words.append(flag)
+            if isinstance(value, dict):
+                words += [f"{k}={v}" for k, v in value.items()]
+            else:
+                many = value if isinstance(value, tuple) else (value,)
+                words += [str(_plain(one)) for one in many]
+        return shlex.join(words)
+
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_length"):
             _check(name, getattr(self, name), int, 1)
@@ -115,15 +145,22 @@ class FinetuneConfig(TrainingConfig):
         "or topics (questions from PyPI's chatterbot-corpus)",
         str,
     )
-    family: str = _option(
+    family: str | Family = _option(  # noqa: RUF009
         "lora", "a family's name or an equation, or head for the classifier alone", str
     )
     ranks: str | int | dict[str, int] | None = _option(  # noqa: RUF009
         None, "one rank for every bond, or bond=rank for each", str, pairs=True
     )
-    like: str | None = _option(None, "as many parameters as a family, such as lora:8", str)
+    like: str | Family | None = _option(None, "as many parameters as a family, such as lora:8", str)  # noqa: RUF009
     params: int | None = _option(None, "trained parameters of the adapter at most", int)
+    keep: str = _option(
+        "last", "save the values after the last epoch, or after the best", str, choices=_KEEP
+    )
     out: str = _option("tenslora-finetune", "the folder for adapter, report and picture", str)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _choose("keep", self.keep, _KEEP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,24 +174,29 @@ class CompareConfig(TrainingConfig):
     data: tuple[str, ...] = _option(
         ("topics",), "one or more tasks, as in finetune", str, many=True
     )
-    families: tuple[str, ...] = _option(
+    families: tuple[str | Family, ...] = _option(
         ("tenslora.att", "tenslora.qkv_depth", "tenslora.att_qkv_depth"),
         "names or equations, with ranks of their own as in lora:4",
         str,
         many=True,
     )
-    like: str | None = _option(None, "equal parameters: as many as this family (lora:8)", str)
+    like: str | Family | None = _option(  # noqa: RUF009
+        None, "equal parameters: as many as this family (lora:8)", str
+    )
     ranks: int | None = _option(None, "equal rank: this one for every bond", int)
     lrs: dict[str, float] = _option(  # noqa: RUF009
         {}, "learning rates of single families, as family=rate", float, pairs=True
     )
     head: bool = _option(True, "also train the head alone", bool)
-    jobs: int = _option(1, "runs at a time, each in a process with one thread", int)
+    jobs: int = _option(1, "runs at a time, each in a process of its own", int)
+    threads: int = _option(1, "threads of each run", int)
+    save: bool = _option(False, "also keep the adapter of each run", bool)
     out: str = _option("tenslora-compare", "the folder for runs, table and picture", str)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check("jobs", self.jobs, int, 1)
+        _check("threads", self.threads, int, 1)
         if self.ranks is not None:
             _check("ranks", self.ranks, int, 1)
         if self.like is not None and self.ranks is not None:
@@ -179,6 +221,13 @@ def _check(
     raise DataError(
         "E709", f"{name}={value!r} is out of range", advice=f"It has to be {noun} {limits}."
     )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Family):
+        ranks = ",".join(f"{bond}={rank}" for bond, rank in value.ranks.items())
+        return f"{value.label}:{ranks}" if ranks else value.label
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -215,7 +264,7 @@ def parse_ranks(value: str | int | dict[str, int] | None) -> int | dict[str, int
     return found
 
 
-def parse_family(text: str) -> tuple[Family, bool]:
+def parse_family(text: str | Family) -> tuple[Family, bool]:
     """Read ``name``, ``name:8`` or ``name:r=8``; an equation may stand for the name.
 
     Returns the family, with its ranks as defaults, and whether ranks were given.
@@ -229,6 +278,8 @@ def parse_family(text: str) -> tuple[Family, bool]:
     TensloraError
         An unknown name, an equation that is not well formed, or ranks that it does not have.
     """
+    if isinstance(text, Family):
+        return text, bool(text.ranks)
     name, colon, ranks = text.partition(":")
     family = resolve(name.strip())
     chosen = parse_ranks(ranks) if colon else None

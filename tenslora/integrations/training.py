@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
 from tenslora.errors import DataError
-from tenslora.family import Family
 from tenslora.integrations import stamp
 from tenslora.integrations.config import TrainingConfig
 from tenslora.integrations.data import Task
+from tenslora.integrations.methods import Method
 from tenslora.integrations.metrics import choose_metric, score
+from tenslora.integrations.runs import Run
 from tenslora.integrations.transformers import (
     Features,
     Loaded,
@@ -36,95 +36,9 @@ from tenslora.integrations.transformers import (
 )
 from tenslora.nn import Adapter, attach
 
-__all__ = ["Method", "Run", "Trained", "attach_method", "train"]
+__all__ = ["Trained", "attach_method", "train"]
 
 Watch = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A row of a comparison: a family with its ranks, or the head alone (``family=None``)."""
-
-    name: str
-    family: Family | None
-    ranks: int | Mapping[str, int] | None = None
-    like: Family | None = None
-    params: int | None = None
-    lr: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object; :meth:`from_json` reads it."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v.to_json() if isinstance(v, Family) else v for k, v in values.items()}
-
-    @classmethod
-    def from_json(cls, obj: Mapping[str, Any]) -> Method:
-        """Read what :meth:`to_json` wrote."""
-        values = dict(obj)
-        for name in ("family", "like"):
-            if values[name] is not None:
-                values[name] = Family.from_json(values[name])
-        return cls(**values)
-
-
-@dataclass
-class Run:
-    """What one run was and what came out; all of it goes into JSON.
-
-    ``history`` has an entry for each epoch with the training loss, the evaluation loss and every
-    metric. ``step_ms`` is the median over steps, wall clock and processor time. Memory is that of
-    the process, at its peak and before training, in bytes.
-    """
-
-    task: str
-    method: str
-    seed: int
-    metric: str
-    majority: float = 0.0
-    status: str = "done"
-    error: str = ""
-    equation: str = ""
-    ranks: dict[str, Any] = field(default_factory=dict)
-    adapter_parameters: int = 0
-    head_parameters: int = 0
-    lr: float = 0.0
-    scale: float | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: float = math.nan
-    best_epoch: int = 0
-    last: float = math.nan
-    steps: int = 0
-    step_ms: float = math.nan
-    step_cpu_ms: float = math.nan
-    seconds: float = 0.0
-    peak_memory: int = 0
-    memory_before: int = 0
-    key: str = ""
-    file: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON object, with null where a number is not finite."""
-        return json.loads(json.dumps(_finite(asdict(self))))
-
-    @classmethod
-    def from_dict(cls, obj: Mapping[str, Any]) -> Run:
-        """Read what :meth:`to_dict` wrote; unknown keys are left out."""
-        known = {f.name for f in fields(cls)}
-        values = {k: v for k, v in obj.items() if k in known}
-        for name in ("best", "last", "step_ms", "step_cpu_ms"):
-            if values.get(name) is None:
-                values[name] = math.nan
-        return cls(**values)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

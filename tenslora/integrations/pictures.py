@@ -1,0 +1,121 @@
+"""Pictures of runs, drawn by matplotlib without its global state (no pyplot)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tenslora.errors import DataError
+from tenslora.integrations.metrics import LABELS
+from tenslora.integrations.runs import Run
+
+__all__ = ["draw_comparison", "draw_curves"]
+
+_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d1731d", "#777777"
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        what = "matplotlib, which draws the picture, is not installed"
+        raise DataError("E710", what, advice='pip install "tenslora[plot]"') from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=144)
+    except OSError as error:
+        what = f"{path} cannot be written: {error.strerror or error}"
+        raise DataError("E711", what, advice="Choose another folder with out=...") from None
+
+
+def draw_curves(runs: Sequence[Run], path: Path) -> None:
+    """Draw losses and scores over epochs, one line a run, and the majority class.
+
+    Raises
+    ------
+    DataError
+        E710 where matplotlib is not installed, E711 where the file cannot be written.
+    """
+    figure = _figure(9, 3.6)
+    losses, scores = figure.subplots(1, 2)
+    for n, run in enumerate(runs):
+        epochs = [entry["epoch"] for entry in run.history]
+        style: dict[str, Any] = {"marker": "o", "markersize": 3, "alpha": 0.85}
+        first = n == 0
+        loss = [entry["loss"] for entry in run.history]
+        held = [entry["eval_loss"] for entry in run.history]
+        losses.plot(epochs, loss, color=_BLUE, label="training" if first else None, **style)
+        losses.plot(epochs, held, color=_ORANGE, label="evaluation" if first else None, **style)
+        values = [entry["score"] for entry in run.history]
+        scores.plot(epochs, values, color=_ORANGE, label=f"seed {run.seed}", **style)
+    scores.axhline(runs[0].majority, color=_GREY, linestyle="--", label="majority class")
+    losses.set(xlabel="epoch", ylabel="loss")
+    scores.set(xlabel="epoch", ylabel=LABELS[runs[0].metric])
+    for axes in (losses, scores):
+        _tidy(axes)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{runs[0].task}: {runs[0].method}", fontsize=10)
+    _save(figure, path)
+
+
+def draw_comparison(
+    rows: Sequence[Mapping[str, Any]], runs: Sequence[Run], tasks: Mapping[str, Any], path: Path
+) -> None:
+    """Draw, for each task, every method's scores with their spread.
+
+    Raises
+    ------
+    DataError
+        E710 where matplotlib is not installed, E711 where the file cannot be written.
+    """
+    shown = {t: [r for r in rows if r["task"] == t and r["seeds"]] for t in tasks}
+    shown = {task: found for task, found in shown.items() if found}
+    longest = max(len(found) for found in shown.values())
+    figure = _figure(5.2 * len(shown) + 1.5, 1.6 + 0.42 * longest)
+    grid = figure.subplots(1, len(shown), squeeze=False)[0]
+    for n, (axes, (task, found)) in enumerate(zip(grid, shown.items(), strict=True)):
+        _draw_task(axes, found, [r for r in runs if r.task == task and r.status == "done"])
+        axes.set_title(task, fontsize=10)
+        if n == len(shown) - 1:
+            axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _save(figure, path)
+
+
+def _draw_task(axes: Any, rows: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> None:
+    for kind, color, shift in (("best", _BLUE, -0.14), ("last", _ORANGE, 0.14)):
+        means = [row[f"{kind}_mean"] for row in rows]
+        spreads = [row[f"{kind}_spread"] or 0.0 for row in rows]
+        heights = [n + shift for n in range(len(rows))]
+        points = [
+            (getattr(run, kind), n + shift)
+            for n, row in enumerate(rows)
+            for run in runs
+            if run.method == row["method"]
+        ]
+        axes.scatter(*zip(*points, strict=True), s=9, color=color, alpha=0.4, linewidths=0)
+        label = f"{kind} epoch: mean, deviation, seeds"
+        axes.errorbar(
+            means, heights, xerr=spreads, fmt="s", markersize=4, color=color, label=label, zorder=3
+        )
+    axes.axvline(rows[0]["majority"], color=_GREY, linestyle="--", label="majority class")
+    names = [f"{_short(r['method'])}\n{r['adapter_parameters']:,}" for r in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel(LABELS[rows[0]["metric"]])
+    _tidy(axes)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else name[:25] + "..."
+
+
+def _tidy(axes: Any) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(alpha=0.25)
