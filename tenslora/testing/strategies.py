@@ -1,0 +1,143 @@
+"""Random equations, sizes and families for property-based tests (hypothesis)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from tenslora.errors import RedundantRankWarning, UsageError
+from tenslora.family import Bound, Family, family
+from tenslora.spec import Network
+from tenslora.testing.drawing import draw_network
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["bounds", "families", "networks", "sized_networks"]
+
+_RULES = ("kaiming", "normal(0.5)", "uniform(1.0)", "xavier", "orthogonal", "ones", "const(-0.5)")
+
+
+def sized_networks(
+    *, max_cores: int = 6, max_terms: int = 3, max_size: int = 5, constants: bool = True
+) -> SearchStrategy[tuple[Network, dict[str, int]]]:
+    """Draw a valid network and a size for each of its indices.
+
+    Small and odd cases are frequent: sizes of 1, sites on no core, one core on its own, bonds in
+    three and more cores, elementwise products, one array in several places, groups of indices on
+    features and on cores, several terms, ``eye`` and ``ones``.
+
+    Parameters
+    ----------
+    max_cores, max_terms : upper limits for the whole equation.
+    max_size : upper limit for the size of an index (joined bonds may be larger).
+    constants : whether ``eye`` and ``ones`` may occur.
+
+    Raises
+    ------
+    UsageError
+        E805 where hypothesis is not installed.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from tenslora.spec import complete_sizes
+    >>> @given(sized_networks())
+    ... def test_sizes_are_complete(sized):
+    ...     network, sizes = sized
+    ...     assert complete_sizes(network, sizes) == sizes
+    """
+    limits = {"max_cores": max_cores, "max_terms": max_terms, "max_size": max_size}
+    make = hypothesis_strategies().composite(draw_network)
+    strategy: SearchStrategy[tuple[Network, dict[str, int]]] = make(constants=constants, **limits)
+    return strategy
+
+
+def networks(**options: Any) -> SearchStrategy[Network]:
+    """Draw a valid network; the options are those of :func:`sized_networks`.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from tenslora.spec import parse
+    >>> @given(networks(max_cores=3))
+    ... def test_round_trip(network):
+    ...     assert parse(str(network)) == network
+    """
+    return sized_networks(**options).map(lambda sized: sized[0])
+
+
+def families(**options: Any) -> SearchStrategy[Family]:
+    """Draw a family with at least one core; the options are those of :func:`sized_networks`.
+
+    Most start at W = 0 with a gradient; the others say ``starts_nonzero``. Some cores are frozen.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> @given(families(max_terms=1))
+    ... def test_json(family):
+    ...     assert type(family).from_json(family.to_json()) == family
+    """
+    return bounds(**options).map(lambda bound: bound.family)
+
+
+def bounds(**options: Any) -> SearchStrategy[Bound]:
+    """Draw a family with a size for each index: what a law is asked of.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from tenslora.testing import law_contraction
+    >>> @given(bounds())
+    ... def test_contraction(bound):
+    ...     law_contraction(bound)
+    """
+    strategies = hypothesis_strategies()
+    stored = sized_networks(**options).filter(lambda sized: bool(sized[0].cores))
+    strategy: SearchStrategy[Bound] = strategies.composite(_draw_bound)(stored)
+    return strategy
+
+
+def hypothesis_strategies() -> Any:
+    """Import ``hypothesis.strategies``, or say what to install (E805)."""
+    try:
+        from hypothesis import strategies
+    except ImportError as error:
+        what = "random equations need hypothesis, which is not installed"
+        raise UsageError("E805", what, advice='Run: pip install "tenslora[test]".') from error
+    return strategies
+
+
+def _draw_bound(draw: Any, sized: SearchStrategy[tuple[Network, dict[str, int]]]) -> Bound:
+    strategies = hypothesis_strategies()
+    network, sizes = draw(sized)
+    rules = {core: draw(strategies.sampled_from(_RULES)) for core in network.cores}
+    frozen = {core for core in network.cores if draw(strategies.integers(0, 3)) == 0}
+    zeros = {draw(strategies.sampled_from(names)) for names in _stored(network) if names}
+    starts_zero = _can_start(network, zeros) and draw(strategies.integers(0, 4)) > 0
+    if starts_zero:
+        rules.update(dict.fromkeys(zeros, "zeros"))
+        frozen -= zeros
+    scales = ["constant", "constant(-0.5)"]
+    scales += [rule for bond in network.bonds for rule in (f"alpha/{bond}", f"alpha/sqrt({bond})")]
+    made = family(
+        network,
+        init=rules,
+        frozen=frozen,
+        scale=draw(strategies.sampled_from(scales)),
+        starts_nonzero=not starts_zero,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RedundantRankWarning)
+        return made.bind(sizes, alpha=draw(strategies.sampled_from([None, 2.0])))
+
+
+def _stored(network: Network) -> list[list[str]]:
+    return [[c.name for c in term.cores if not c.is_constant] for term in network.terms]
+
+
+def _can_start(network: Network, zeros: set[str]) -> bool:
+    """Whether W is zero and has a gradient when these cores are zero and trained."""
+    counts = [sum(name in zeros for name in names) for names in _stored(network)]
+    return min(counts) >= 1 and 1 in counts
