@@ -109,7 +109,7 @@ CODES: dict[str, str] = {
     "E802": "an unknown command",
     "E803": "a word that is not the number or the name=value that is wanted there",
     "E804": "a name that is given twice, with two values",
-    "E805": "a package that the command needs and that is not installed",
+    "E805": "a library that the command needs and that is not installed, or broken",
     "E806": "a word that nothing in the catalogue mentions",
     "E807": "a file or folder that cannot be read or written",
     "E808": "not enough memory",

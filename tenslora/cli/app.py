@@ -65,9 +65,10 @@ def _run(words: list[str]) -> int:
         return 0
     try:
         answer = command.run(args)
-    except ModuleNotFoundError as error:
+        text = to_json(answer.data()) if args.json or options.json else answer.text()
+    except ImportError as error:
         raise _not_installed(command, error) from error
-    show_answer(to_json(answer.data()) if args.json or options.json else answer.text())
+    show_answer(text)
     return 0
 
 
@@ -100,13 +101,19 @@ def _find(name: str) -> Command:
     return _COMMANDS[name]
 
 
-def _not_installed(command: Command, error: ModuleNotFoundError) -> Exception:
-    """Return what to raise for a module that is not there: an extra to install, or a bug."""
+def _not_installed(command: Command, error: ImportError) -> Exception:
+    """Return what to raise for a library that cannot be imported: advice, or a bug of our own."""
     package = (error.name or "").partition(".")[0]
-    if not command.extra or not package or package == tenslora.__name__:
+    if package == tenslora.__name__:
         return error
-    what = f"`tenslora {command.name}` needs {package}, which is not installed"
-    return UsageError("E805", what, advice=f'Run: pip install "tenslora[{command.extra}]"')
+    wanted = f"tenslora[{command.extra}]" if command.extra else "tenslora"
+    advice = f'Run: pip install "{wanted}"'
+    if isinstance(error, ModuleNotFoundError) and package:
+        what = f"`tenslora {command.name}` needs {package}, which is not installed"
+    else:
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        what = f"{package or 'a library'} cannot be imported: {reason.strip()}"
+    return UsageError("E805", what, advice=advice)
 
 
 def _report(error: Exception) -> int:

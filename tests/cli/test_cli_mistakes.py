@@ -121,6 +121,8 @@ def test_a_bug_says_so_and_asks_for_debug(cli, broken):
         (MemoryError(), 2, "E808"),
         (ModuleNotFoundError("no", name="torch"), 2, 'pip install "tenslora[hf]"'),
         (ModuleNotFoundError("no", name="sklearn.metrics"), 2, "needs sklearn, which is not"),
+        (ImportError("\nbroken library\nlong advice", name="numpy"), 2, "numpy cannot be imported"),
+        (ImportError("no", name="tenslora.nn", path="x"), 1, "a bug"),
         (ModuleNotFoundError("no", name="tenslora.nowhere"), 1, "a bug"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 
 import pytest
 
@@ -77,6 +78,20 @@ def test_options_fill_the_configuration(cli, calls):
         metric="f1",
         alpha=2.5,
     )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FinetuneConfig(family=PLAIN, like="lora:8", seeds=(0, 1), bf16=True, text=("a", "b")),
+        FinetuneConfig(ranks="a=4 b=2", lr=3e-4, max_rows=8),
+        CompareConfig(families=("lora:4", PLAIN), lrs={PLAIN: 0.1}, ranks=4, head=False),
+    ],
+    ids=["finetune", "finetune, ranks", "compare"],
+)
+def test_the_command_that_a_report_names_gives_the_same_configuration(cli, calls, config):
+    assert cli(*shlex.split(config.command())[1:]).code == 0
+    assert calls == [(config, {})]
 
 
 def test_ranks_for_each_bond(cli, calls):
