@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import traceback
 from argparse import Namespace
@@ -64,6 +65,9 @@ def _run(words: list[str]) -> int:
         sys.stdout.flush()
         return 0
     try:
+        for library in command.needs:
+            if importlib.util.find_spec(library) is None:
+                raise ModuleNotFoundError(name=library)
         answer = command.run(args)
         text = to_json(answer.data()) if args.json or options.json else answer.text()
     except ImportError as error:

@@ -38,6 +38,7 @@ class Command:
         is slow.
     run : does the work and returns the answer.
     extra : the extra of the package that the command needs; empty where it needs none.
+    needs : libraries of that extra without which the command does not begin.
     epilog : examples, shown below its options.
     trailing : its list argument to which words behind an option go too.
     usage : what stands behind the name in the help, where all options would be too long.
@@ -48,6 +49,7 @@ class Command:
     fill: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], Answer]
     extra: str = ""
+    needs: tuple[str, ...] = ()
     epilog: str = ""
     trailing: str = ""
     usage: str = ""

@@ -15,6 +15,8 @@ from tenslora.integrations import CompareConfig, FinetuneConfig
 
 __all__ = ["COMMANDS"]
 
+_NEEDS = ("torch", "transformers")
+
 
 def _fill_finetune(parser: Parser) -> None:
     add_config(parser, FinetuneConfig)
@@ -71,6 +73,7 @@ COMMANDS = (
         _run_finetune,
         usage="[--data DATA] [--family FAMILY] [--like NAME:RANK | --ranks N] [options]",
         extra="hf",
+        needs=_NEEDS,
         epilog="example:\n  tenslora finetune --family lotr --like lora:8 --data train.tsv",
     ),
     Command(
@@ -80,6 +83,7 @@ COMMANDS = (
         _run_compare,
         usage="[--data DATA ...] [--families NAME ...] [--like NAME:RANK | --ranks N] [options]",
         extra="hf",
+        needs=_NEEDS,
         epilog="example:\n  tenslora compare --families lotr fact_tt --like lora:8 --seeds 0 1 2",
     ),
     Command(
@@ -88,5 +92,6 @@ COMMANDS = (
         _fill_demo,
         _run_demo,
         extra="demo",
+        needs=_NEEDS,
     ),
 )
