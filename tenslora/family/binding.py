@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tenslora import budget
+from tenslora.budget import count_parameters, fit_ranks, rank_cap
 from tenslora.errors import RedundantRankWarning, SizeError
 from tenslora.spec import Network, complete_sizes, is_count
 
@@ -48,7 +48,7 @@ def choose(
             what = f"params={params!r} is not a positive integer"
             raise SizeError("E207", what, advice="Give the number of trained parameters.")
         assert budgeted is not None
-        chosen = budget.fit_ranks(network, target, budgeted, frozen=family.frozen)
+        chosen = fit_ranks(network, target, budgeted, frozen=family.frozen)
     complete = complete_sizes(network, {**sizes, **{**family.ranks, **chosen}})
     _refuse_absurd(network, complete)
     _warn_redundant(network, complete)
@@ -121,7 +121,7 @@ def count_like(network: Network, target: Mapping[str, int], like: Family) -> int
 
 
 def _refuse_absurd(network: Network, sizes: Mapping[str, int]) -> None:
-    trained, frozen = budget.count_parameters(network, sizes)
+    trained, frozen = count_parameters(network, sizes)
     if trained + frozen > MAX_PARAMETERS:
         what = f"{network} has {trained + frozen:,} parameters at these sizes"
         advice = f"The limit is {MAX_PARAMETERS:,}: lower the ranks or share a core over sites."
@@ -130,7 +130,7 @@ def _refuse_absurd(network: Network, sizes: Mapping[str, int]) -> None:
 
 def _warn_redundant(network: Network, sizes: Mapping[str, int]) -> None:
     for bond in network.bonds:
-        cap = budget.rank_cap(network, bond, sizes)
+        cap = rank_cap(network, bond, sizes)
         if cap is not None and sizes[bond] > cap:
             text = (
                 f"W201: rank {bond}={sizes[bond]} is above {cap}, all that its mode can carry in "

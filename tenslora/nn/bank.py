@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tenslora import backends
+from tenslora.backends import Executable, executable, get
 from tenslora.errors import AttachError
 from tenslora.family import Bound
 from tenslora.init import draw
@@ -91,11 +91,11 @@ class Bank(nn.Module):
         ).dtype
 
     @cached_property
-    def program(self) -> Any:
+    def program(self) -> Executable:
         """The executable of the plan."""
         labels = self.grid.labels.get("proj", ())
         shared = ("proj",) if "proj" in self.grid.labels and reads_one_input(labels) else ()
-        return backends.executable(self.bound.plan(shared=shared), backends.get("torch"))
+        return executable(self.bound.plan(shared=shared), get("torch"))
 
     @cached_property
     def _varies(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
