@@ -20,7 +20,7 @@ from tenslora.init import InitRule
 from tenslora.spec import Network, parse
 
 if TYPE_CHECKING:
-    from tenslora import families as families
+    import tenslora.families as families
     from tenslora.nn import Adapter, Site, active, adapters, attach, load
 
 __version__ = "0.1.0"
