@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from tenslora.integrations.config import CompareConfig, FinetuneConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from tenslora.integrations.compare import Comparison, compare
-    from tenslora.integrations.demo import demo
-    from tenslora.integrations.finetune import Report, finetune
+    from tenslora.integrations.comparing import compare
+    from tenslora.integrations.comparison import Comparison
+    from tenslora.integrations.demonstration import demo
+    from tenslora.integrations.finetuning import Report, finetune
 
 __all__ = [
     "CompareConfig",
@@ -34,11 +35,11 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Comparison": "compare",
-    "compare": "compare",
-    "demo": "demo",
-    "Report": "finetune",
-    "finetune": "finetune",
+    "Comparison": "comparison",
+    "compare": "comparing",
+    "demo": "demonstration",
+    "Report": "finetuning",
+    "finetune": "finetuning",
 }
 
 

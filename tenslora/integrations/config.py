@@ -184,6 +184,9 @@ class CompareConfig(TrainingConfig):
         None, "equal parameters: as many as this family (lora:8)", str
     )
     ranks: int | None = _option(None, "equal rank: this one for every bond", int)
+    epochs_of: dict[str, int] = _option(  # noqa: RUF009
+        {}, "epochs of single tasks, as task=epochs", int, pairs=True
+    )
     lrs: dict[str, float] = _option(  # noqa: RUF009
         {}, "learning rates of single families, as family=rate", float, pairs=True
     )
@@ -204,6 +207,8 @@ class CompareConfig(TrainingConfig):
             raise DataError("E709", "like and ranks are both given", advice=advice)
         for name, rate in self.lrs.items():
             _check(f"lr of {name}", rate, float, 0.0, open_low=True)
+        for name, epochs in self.epochs_of.items():
+            _check(f"epochs of {name}", epochs, int, 1)
         if not self.data:
             raise DataError("E709", "no task is named", advice="Give one or more in data.")
 

@@ -94,6 +94,10 @@ def _load_tasks(config: CompareConfig) -> dict[str, Task]:
     if len(set(names)) < len(config.data):
         what = f"two tasks have one name: {', '.join(names)}"
         raise DataError("E709", what, advice="Rename a folder or a file.")
+    for name in config.epochs_of:
+        if name not in names:
+            what = f"epochs_of names {name!r}, no task"
+            raise DataError("E709", what, advice=f"The tasks are {', '.join(names)}.")
     return tasks
 
 
@@ -106,7 +110,7 @@ def _jobs(
     for seed in config.seeds:
         for spec, task in tasks.items():
             for method in methods:
-                key = _key(config, prints[spec], method, seed)
+                key = _key(config, _settings(config, task), prints[spec], method, seed)
                 slug = "".join(c if c.isalnum() or c in "._-" else "_" for c in method.name)[:40]
                 path = folder / "runs" / f"{task.name}-{slug}-seed{seed}-{key}.json"
                 run = _read_run(path)
@@ -117,9 +121,16 @@ def _jobs(
     return jobs, runs
 
 
-def _key(config: CompareConfig, task: str, method: Method, seed: int) -> str:
-    """Hash everything that a run's outcome depends on."""
+def _settings(config: CompareConfig, task: Task) -> dict[str, Any]:
+    """Return the training settings of one task."""
     settings = {k: v for k, v in config.to_dict().items() if k in _NAMES - {"seeds"}}
+    return {**settings, "epochs": config.epochs_of.get(task.name, config.epochs)}
+
+
+def _key(
+    config: CompareConfig, settings: Mapping[str, Any], task: str, method: Method, seed: int
+) -> str:
+    """Hash everything that a run's outcome depends on."""
     plain = method.to_json()
     for name in ("family", "like"):
         if plain[name] is not None:
@@ -137,7 +148,7 @@ def _read_run(path: Path) -> Run | None:
 
 
 def _job_json(config: CompareConfig, job: _Job, methods: list[Method], check: bool) -> Any:
-    settings = {k: v for k, v in config.to_dict().items() if k in _NAMES}
+    settings = _settings(config, job.task)
     file = job.path.parents[1] / "adapters" / f"{job.path.stem}.safetensors"
     return {
         "config": settings,
