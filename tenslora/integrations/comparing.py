@@ -193,7 +193,8 @@ def _train(
         ended, spent = sum(1 for s in shares.values() if s == 1.0), time.monotonic() - begin
         left = spent / ended * (len(jobs) - ended)
         number = len(comparison.runs)
-        progress.say(f"[{number}/{comparison.wanted}] {_said(run)}; {duration(left)} to go")
+        rest = f"; {duration(left)} to go" if left else ""
+        progress.say(f"[{number}/{comparison.wanted}] {_said(run)}{rest}")
     progress.close()
 
 
@@ -222,4 +223,4 @@ def _draw(comparison: Comparison, progress: Progress) -> None:
     except DataError as error:
         progress.say(f"no picture: {error.what}. {error.advice}")
     else:
-        progress.say(f"picture: {path}")
+        comparison.notes.append(f"picture: {path}")

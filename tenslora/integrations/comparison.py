@@ -31,6 +31,7 @@ class Comparison:
     runs : every run that has ended, failed ones too.
     wanted : the number of runs of the whole comparison.
     folder : where it is kept.
+    notes : lines under the table, such as the picture's path.
     """
 
     config: dict[str, Any]
@@ -41,6 +42,7 @@ class Comparison:
     wanted: int
     runs: list[Run] = field(default_factory=list)
     folder: Path = Path()
+    notes: list[str] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table: one entry for each task and method.
@@ -129,7 +131,17 @@ class Comparison:
         missing = self.wanted - sum(run.status == "done" for run in self.runs)
         if missing:
             parts.append(f"{missing} of {self.wanted} runs are missing; the same command goes on.")
-        return "\n\n".join(parts)
+        return "\n\n".join([*parts, *(["\n".join(self.notes)] if self.notes else [])])
+
+    @property
+    def clock(self) -> str:
+        """The time that the text shows: processor time where every run has one thread of a CPU.
+
+        Other processes do not disturb it; the JSON holds wall-clock times as well.
+        """
+        done = [run.machine for run in self.runs if run.status == "done"]
+        single = all(m.get("threads") == 1 and m.get("gpu") is None for m in done)
+        return "step_cpu_ms" if done and single else "step_ms"
 
     def _text(self, name: str, task: Mapping[str, Any]) -> str:
         rows = [row for row in self.rows() if row["task"] == name]
@@ -140,8 +152,10 @@ class Comparison:
             f"{name}: {LABELS[done[0]['metric']]} on {task['evaluation_rows']} rows "
             f"({task['evaluation_split']}); majority class {report.score(done[0]['majority'])}"
         )
-        head = ["", "best epoch", "last epoch", "adapter", "head", "a step", "beside", "memory"]
-        cells = [head, *(_cells(row) for row in rows)]
+        clock = self.clock
+        step = "a step" if clock == "step_ms" else "a step, cpu"
+        head = ["", "best epoch", "last epoch", "adapter", "head", step, "ratio", "memory"]
+        cells = [head, *(_cells(row, clock) for row in rows)]
         return f"{title}\n\n{report.table(cells)}"
 
     def save(self) -> None:
@@ -163,17 +177,17 @@ class Comparison:
         return target
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Mapping[str, Any], clock: str) -> list[str]:
     if not row["seeds"]:
         return [row["method"], "failed", "", "", "", "", "", ""]
-    ratio = row["step_ratio"]
+    ratio = row[clock.replace("_ms", "_ratio")]
     return [
         row["method"],
         report.spread(row["best_mean"], row["best_spread"]),
         report.spread(row["last_mean"], row["last_spread"]),
         f"{row['adapter_parameters']:,}",
         f"{row['head_parameters']:,}",
-        f"{row['step_ms']:.0f} ms",
+        f"{row[clock]:.0f} ms",
         "" if ratio is None else f"{ratio:.2f}x",
         report.size(row["peak_memory"]),
     ]

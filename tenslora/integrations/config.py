@@ -214,9 +214,10 @@ class CompareConfig(TrainingConfig):
 
 
 def _check(
-    name: str, value: object, kind: type, low: float, high: float = math.inf, open_low: bool = False
+    name: str, value: Any, kind: type, low: float, high: float = math.inf, open_low: bool = False
 ) -> None:
-    if isinstance(value, (int, kind)) and not isinstance(value, bool) and math.isfinite(value):
+    fits = isinstance(value, int) or (kind is float and isinstance(value, float))
+    if fits and not isinstance(value, bool) and math.isfinite(value):
         inside = low < value <= high or (value == low and not open_low)
         if inside:
             return

@@ -207,8 +207,8 @@ def _read_hub(spec: str, text: tuple[str, ...], label: str) -> tuple[str, dict[s
         columns = list(table.column_names)
         image = next((c for c in columns if type(table.features[c]).__name__ == "Image"), None)
         if image is not None and not text:
-            kind, inputs = "image", (image,)
-            target = choose_columns(columns, inputs, label, spec)[1]
+            kind = "image"
+            target = choose_columns(columns, (image,), label, spec)[1]
             values: Sequence[Any] = table[image]
         else:
             inputs, target = choose_columns(columns, text, label, spec)

@@ -43,7 +43,7 @@ class _Embeddings(nn.Module):
 
     def __init__(self, width: int, patch: int, positions: int) -> None:
         super().__init__()
-        self.patch_embeddings = nn.Module()
+        self.patch_embeddings: Any = nn.Module()
         self.patch_embeddings.projection = nn.Conv2d(3, width, patch, stride=patch)
         self.register_buffer("position_embeddings", torch.zeros(1, positions, width))
 
@@ -61,8 +61,9 @@ class Classifier(nn.Module):
     def __init__(self, vit: nn.Module, classes: int) -> None:
         super().__init__()
         self.vit: Any = vit
-        self.config = self.vit.config
-        self.classifier = nn.Linear(self.config.hidden_size, classes)
+        config: Any = vit.config
+        self.config = config
+        self.classifier = nn.Linear(config.hidden_size, classes)
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``logits`` (rows, classes) and, where labels are given, ``loss``."""
@@ -97,7 +98,7 @@ def load(folder: Path, classes: int) -> tuple[nn.Module, Any]:
     from safetensors.torch import load_file
     from transformers import ViTConfig, ViTModel
 
-    config = ViTConfig.from_pretrained(folder, local_files_only=True)
+    config: Any = ViTConfig.from_pretrained(folder, local_files_only=True)
     vit: Any = ViTModel(config, add_pooling_layer=False)
     patches = (config.image_size // config.patch_size) ** 2
     vit.embeddings = _Embeddings(config.hidden_size, config.patch_size, patches)

@@ -10,17 +10,29 @@ from tenslora.errors import DataError
 from tenslora.integrations.metrics import LABELS
 from tenslora.integrations.runs import Run
 
-__all__ = ["draw_comparison", "draw_curves"]
+__all__ = ["check_matplotlib", "draw_comparison", "draw_curves"]
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d1731d", "#777777"
 
 
-def _figure(width: float, height: float) -> Any:
+def check_matplotlib() -> Any:
+    """Return matplotlib's ``Figure``.
+
+    Raises
+    ------
+    DataError
+        E710 where matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         what = "matplotlib, which draws the picture, is not installed"
         raise DataError("E710", what, advice='pip install "tenslora[plot]"') from None
+    return Figure
+
+
+def _figure(width: float, height: float) -> Any:
+    Figure = check_matplotlib()
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -30,7 +30,7 @@ class Progress:
         if self.talk is None:
             return
         if self.bar is None:
-            from tqdm import tqdm
+            from tqdm import tqdm  # type: ignore[import-untyped]
 
             shape = "{percentage:3.0f}% |{bar:30}| {elapsed} < {remaining} {postfix}"
             self.bar = tqdm(total=total, bar_format=shape, disable=None, leave=False)

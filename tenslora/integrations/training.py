@@ -238,17 +238,15 @@ class _Trainer(transformers.Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Return batches of similar lengths in random order."""
-        return DataLoader(
-            self.train_dataset, batch_sampler=self.batches[0], collate_fn=self.data_collator
-        )
+        return self._loader(self.train_dataset, self.batches[0])
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Return batches from the longest rows to the shortest."""
-        return DataLoader(
-            self.eval_dataset if eval_dataset is None else eval_dataset,
-            batch_sampler=self.batches[1],
-            collate_fn=self.data_collator,
-        )
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        return self._loader(data, self.batches[1])
+
+    def _loader(self, data: Any, batches: _Batches) -> DataLoader:
+        return DataLoader(data, batch_sampler=batches, collate_fn=self.data_collator)
 
 
 class _Batches(Sampler[list[int]]):
@@ -311,9 +309,9 @@ class _Recorder(transformers.TrainerCallback):
             what = f"the loss is {self.loss} in epoch {len(self.run.history) + 1}"
             raise DataError("E712", f"training diverged: {what}", advice=advice)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **_: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Write one entry of the history."""
-        run = self.run
+        run, metrics = self.run, more["metrics"]
         entry = {"epoch": len(run.history) + 1, "loss": self.loss}
         entry |= {name: metrics[f"eval_{name}"] for name in ("accuracy", "f1", "matthews")}
         entry |= {"eval_loss": metrics["eval_loss"], "eval_seconds": metrics["eval_runtime"]}

