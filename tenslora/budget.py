@@ -6,8 +6,10 @@ Pure integer arithmetic on networks and sizes; families call it through
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 from tenslora.errors import SizeError
 from tenslora.spec import Core, Network, Term, slot_size
@@ -104,8 +106,9 @@ def fit_ranks(
     """Choose the ranks whose trained parameters come close to a budget without going over.
 
     All ranks grow together as far as they fit, each only up to what its mode can carry
-    (:func:`rank_cap`); then single ranks grow by one while they fit, the smallest first. This is
-    the comparison at equal parameters of TensLoRA (arXiv 2509.19391).
+    (:func:`rank_cap`); then single ranks grow by one while they fit, the smallest first; last, one
+    rank is lowered by one for another where that comes closer. This is the comparison at equal
+    parameters of TensLoRA (arXiv 2509.19391).
 
     Parameters
     ----------
@@ -123,7 +126,8 @@ def fit_ranks(
     Raises
     ------
     SizeError
-        E207 where even rank 1 is over the budget.
+        E207 where even rank 1 is over the budget, or where a bond joins frozen cores only, so that
+        no number of trained parameters says how large it is.
 
     Examples
     --------
@@ -132,27 +136,80 @@ def fit_ranks(
     >>> fit_ranks(n, {"layer": 2, "out": 64, "in": 64}, 1000)
     {'b': 7, 'c': 2, 'a': 7}
     """
-    limits = dict(maximum or {})
-
-    def count(ranks: Mapping[str, int]) -> int:
-        return count_parameters(network, {**sizes, **ranks}, frozen)[0]
-
-    smallest = count(isorank(network, 1))
-    if smallest > params:
-        what = f"params={params:,} is below the smallest adapter of {network}: {smallest:,}"
+    _refuse_frozen(network, frozen)
+    search = _Search(network, sizes, params, frozen, maximum or {})
+    smallest = isorank(network, 1)
+    count = search.count(smallest)
+    if count > params:
+        what = f"params={params:,} is below the smallest adapter of {network}: {count:,}"
         raise SizeError("E207", what, advice="Raise the budget, or share a core over sites.")
-    if not network.bonds:
-        return {}
+    ranks = search.grow(smallest)
+    closest = max(
+        (tried for tried in (ranks, *_swaps(ranks)) if search.fits(tried)), key=search.count
+    )
+    return search.grow(closest)
 
-    def together(rank: int) -> dict[str, int]:
-        return _capped(network, sizes, rank, limits)
 
-    ranks = together(_largest(lambda rank: count(together(rank)) <= params, params))
-    grown = _next(network, sizes, ranks, limits, count, params)
-    while grown is not None:
-        ranks = grown
-        grown = _next(network, sizes, ranks, limits, count, params)
-    return ranks
+def _refuse_frozen(network: Network, frozen: Collection[str]) -> None:
+    cores = network.cores.items()
+    trained = {index for name, core in cores if name not in frozen for index in core.indices}
+    loose = [bond for bond in network.bonds if bond not in trained]
+    if loose:
+        what = f"rank {', '.join(loose)} stands on frozen cores only in {network}"
+        advice = "A number of trained parameters says nothing about it: give ranks instead."
+        raise SizeError("E207", what, advice=advice)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What a choice of ranks has to keep to."""
+
+    network: Network
+    sizes: Mapping[str, int]
+    params: int
+    frozen: Collection[str]
+    maximum: Mapping[str, int]
+
+    def count(self, ranks: Mapping[str, int]) -> int:
+        return count_parameters(self.network, {**self.sizes, **ranks}, self.frozen)[0]
+
+    def fits(self, ranks: Mapping[str, int]) -> bool:
+        return self.count(ranks) <= self.params and self.capped(ranks) == ranks
+
+    def capped(self, wanted: Mapping[str, int]) -> dict[str, int]:
+        """Lower ranks to what each can carry beside the others, and to its maximum."""
+        ranks = {bond: min(rank, self.maximum.get(bond, rank)) for bond, rank in wanted.items()}
+        changed = True
+        while changed:
+            changed = False
+            for bond in ranks:
+                cap = rank_cap(self.network, bond, {**self.sizes, **ranks})
+                if cap is not None and ranks[bond] > cap:
+                    ranks[bond], changed = cap, True
+        return ranks
+
+    def level(self, ranks: Mapping[str, int], bonds: Collection[str]) -> dict[str, int]:
+        """Raise some ranks to one level, the highest that fits."""
+
+        def at(rank: int) -> dict[str, int]:
+            return self.capped({b: max(r, rank) if b in bonds else r for b, r in ranks.items()})
+
+        return at(_largest(lambda rank: self.count(at(rank)) <= self.params, self.params))
+
+    def grow(self, ranks: Mapping[str, int]) -> dict[str, int]:
+        """Raise all ranks to one level, then those that can go on, until none can."""
+        found = self.level(ranks, ranks)
+        while True:
+            raised = [{**found, bond: rank + 1} for bond, rank in sorted(found.items(), key=_rank)]
+            possible = [tried for tried in raised if self.fits(tried)]
+            if not possible:
+                return found
+            growing = [bond for tried in possible for bond in tried if tried[bond] > found[bond]]
+            found = self.level(possible[0], growing)
+
+
+def _rank(item: tuple[str, int]) -> int:
+    return item[1]
 
 
 def _largest(fits: Callable[[int], bool], highest: int) -> int:
@@ -167,35 +224,8 @@ def _largest(fits: Callable[[int], bool], highest: int) -> int:
     return low
 
 
-def _capped(
-    network: Network, sizes: Mapping[str, int], rank: int, limits: Mapping[str, int]
-) -> dict[str, int]:
-    """Every bond at ``rank``, lowered to what it can carry beside the other bonds."""
-    ranks = {bond: min(rank, limits.get(bond, rank)) for bond in network.bonds}
-    changed = True
-    while changed:
-        changed = False
-        for bond in network.bonds:
-            cap = rank_cap(network, bond, {**sizes, **ranks})
-            if cap is not None and ranks[bond] > cap:
-                ranks[bond], changed = cap, True
-    return ranks
-
-
-def _next(
-    network: Network,
-    sizes: Mapping[str, int],
-    ranks: Mapping[str, int],
-    limits: Mapping[str, int],
-    count: Callable[[Mapping[str, int]], int],
-    params: int,
-) -> dict[str, int] | None:
-    """Raise one rank by one, the smallest for which the result fits; ``None`` where none does."""
-    spent = count(ranks)
-    for bond in sorted(ranks, key=lambda name: ranks[name]):
-        raised = {**ranks, bond: ranks[bond] + 1}
-        cap = rank_cap(network, bond, {**sizes, **ranks})
-        allowed = raised[bond] <= limits.get(bond, raised[bond])
-        if allowed and (cap is None or raised[bond] <= cap) and spent < count(raised) <= params:
-            return raised
-    return None
+def _swaps(ranks: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Every way of lowering one rank by one and raising another."""
+    for less, more in itertools.permutations(ranks, 2):
+        if ranks[less] > 1:
+            yield {**ranks, less: ranks[less] - 1, more: ranks[more] + 1}

@@ -21,7 +21,7 @@ vera = register(
     family(
         "W[layer proj out in] = b[layer proj out] B[out r] d[layer proj r] A[r in]",
         name="vera",
-        init={"b": "zeros", "B": "kaiming", "d": "const(0.1)", "A": "kaiming"},
+        init={"b": "zeros", "B": "kaiming(0)", "d": "const(0.1)", "A": "kaiming(0)"},
         frozen=("A", "B"),
         summary="one frozen random pair for all weights, trained scalings of rank and output",
         source="Kopiczko et al. 2023, arXiv 2310.11454",
@@ -32,7 +32,7 @@ tied_lora = register(
     family(
         "W[layer proj out in] = b[layer proj out] B[out r] d[layer proj r] A[r in]",
         name="tied_lora",
-        init={"b": "zeros", "B": "kaiming", "d": "ones", "A": "kaiming"},
+        init={"b": "zeros", "B": "kaiming(0)", "d": "const(0.1)", "A": "kaiming(0)"},
         summary="one trained pair for all weights, trained scalings of rank and output",
         source="Renduchintala et al. 2023, arXiv 2311.09578",
         aliases=("tied-lora",),

@@ -10,7 +10,7 @@ lorta = register(
     family(
         "W[layer proj (head head_dim) in] = A[in r] H[head r] B[head_dim r] D[layer r] P[proj r]",
         name="lorta",
-        init={"A": "normal(1)", "H": "normal(1)", "B": "zeros", "D": "normal(1)", "P": "normal(1)"},
+        init={"B": "zeros", **dict.fromkeys("AHDP", "kaiming")},
         scale="alpha/r",
         summary="CP over inputs, heads, head dimension, layers and projections",
         source="Hounie et al. 2024, arXiv 2410.04060",
