@@ -11,8 +11,8 @@ from tenslora.spec import Core, Network, Slot, Term, core_shape, slot_size
 __all__ = ["draw_network"]
 
 _SITES = ("layer", "proj", "expert")
-_OUTPUTS = ("out",), ("head", "head_dim"), ("o1", "o2", "o3")
-_INPUTS = ("in",), ("i1", "i2"), ("i1", "i2", "i3")
+_OUTPUTS = ("out",), ("out",), ("head", "head_dim"), ("o1", "o2", "o3")
+_INPUTS = ("in",), ("in",), ("i1", "i2"), ("i1", "i2", "i3")
 _BONDS = "abcdefgh"
 _MOST_ENTRIES = 2_000  # of W: more tests nothing new
 
@@ -46,12 +46,13 @@ def draw_network(
     from tenslora.testing.strategies import hypothesis_strategies
 
     dice = _Dice(draw, hypothesis_strategies())
-    common = [n for n in (1, 2, 2, 3, 3, 4, 5) if n <= max_size]
+    common = [n for n in (1, 2, 2, 3, 3, 4, 5, 5) if n <= max_size]
     target, sizes = _target(dice, common)
-    bonds = {bond: dice.one_of(common) for bond in _BONDS[: dice.number(0, 4)]}
+    ranks = [n for n in (1, 1, 2, 2, 3, 4, 5) if n <= max_size]  # low, as a rank should be
+    bonds = {bond: dice.one_of(ranks) for bond in _BONDS[: dice.one_of((0, 1, 2, 2, 3, 3, 4))]}
     terms: list[list[Core]] = []
     left = max_cores
-    for t in range(dice.number(1, min(max_terms, max_cores))):
+    for t in range(dice.one_of([n for n in (1, 1, 1, 2, 2, 3) if n <= max_terms])):
         if left == 0:
             break
         terms.append(_term(dice, target, list(bonds), f"{'ABC'[t % 3]}{t // 3 or ''}", left))
@@ -79,14 +80,14 @@ def _target(dice: _Dice, common: Sequence[int]) -> tuple[Core, dict[str, int]]:
 
 def _term(dice: _Dice, target: Core, bonds: list[str], prefix: str, left: int) -> list[Core]:
     """Give every feature to at least one core, a bond to two or more, a site to any."""
-    count = dice.number(1, min(left, 4))
+    count = dice.one_of([n for n in (1, 2, 2, 3, 3, 3, 4, 5) if n <= left])
     held: list[list[str]] = [[] for _ in range(count)]
     sites = target.indices[: len(target.slots) - 2]
     for index in target.indices:
         for core in _places(dice, count, 0 if index in sites else 1):
             held[core].append(index)
     for bond in bonds if count > 1 else ():
-        if dice.chance(75):
+        if dice.chance(85):
             for core in _places(dice, count, 2):
                 held[core].append(bond)
     for indices in held:
@@ -149,7 +150,7 @@ def _share_arrays(dice: _Dice, terms: list[list[Core]], sizes: dict[str, int]) -
     """Let two places of one shape hold the same array, in a term or across terms."""
     for _ in range(2):
         pairs = list(_equal_shapes(terms, sizes))
-        if pairs and dice.chance(30):
+        if pairs and dice.chance(50):
             first, (t, c) = dice.one_of(pairs)
             terms[t][c] = replace(terms[t][c], name=first)
 

@@ -50,10 +50,10 @@ def law_contraction(
 def plans_of(bound: Bound) -> Iterator[Plan]:
     """Plans for different questions: one order may be good for all, or each have its own."""
     sites = bound.network.sites
-    yield bound.plan(shared=(), tokens=3)
+    yield bound.plan(shared=(), tokens=1)
     yield bound.plan(shared=sites, tokens=100_000, profile=CPU)
     yield bound.plan(shared=sites[1:], tokens=64, profile=H200_BF16)
-    for site in sites if len(sites) > 1 else ():
+    for site in sites:
         yield bound.plan(shared=(site,), tokens=1)
 
 

@@ -70,7 +70,7 @@ def law_gradients(bound: Bound, *, seed: int = 0) -> None:
 
     network, sizes = bound.network, bound.sizes
     cores, x = numbers(network, sizes, seed), inputs(bound, 3, seed)
-    run = executable(bound.plan(shared=network.sites, tokens=3), get("torch"))
+    run = executable(bound.plan(shared=network.sites, tokens=1), get("torch"))
     loss = weights(bound, seed)
     slopes = gradient(network, cores, sizes, loss)
     leaves = arrays_of("torch", cores, requires_grad=True)
@@ -115,7 +115,7 @@ def law_backends(bound: Bound, *, backends: Sequence[str] | None = None, seed: i
     room = 1e-5 * dense(network, {n: np.abs(c) for n, c in exact.items()}, sizes)
     if backends is None:
         backends = ["numpy", *(b for b in ("torch", "jax") if importlib.util.find_spec(b))]
-    plan = bound.plan(shared=network.sites, tokens=2)
+    plan = bound.plan(shared=network.sites, tokens=1)
     for backend in backends:
         run = executable(plan, get(backend))
         arrays, rows = arrays_of(backend, cores), arrays_of(backend, {"x": x})["x"]
