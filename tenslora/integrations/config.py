@@ -86,8 +86,8 @@ class TrainingConfig:
     seeds: tuple[int, ...] = _option((0,), "one run for each seed", int, many=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a JSON object; families by name or equation."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        """Return the settings as a JSON object; a family made by hand with all that it is."""
+        return {f.name: _json(getattr(self, f.name)) for f in fields(self)}
 
     def command(self) -> str:
         """Return the command line that has these settings.
@@ -229,11 +229,17 @@ def _check(
     )
 
 
+def _json(value: Any) -> Any:
+    if isinstance(value, Family):
+        return value.to_json()
+    return [_json(one) for one in value] if isinstance(value, tuple) else value
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Family):
         ranks = ",".join(f"{bond}={rank}" for bond, rank in value.ranks.items())
         return f"{value.label}:{ranks}" if ranks else value.label
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+    return value
 
 
 def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -60,6 +60,7 @@ def tiny_bert(tmp_path_factory) -> Path:
         cls_token="[CLS]",
         sep_token="[SEP]",
         model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     ).save_pretrained(folder)
     config = transformers.BertConfig(
         vocab_size=len(vocabulary),
@@ -113,3 +114,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no data: TENSLORA_DATA names no folder, and ../shared/data is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_rows():
+    return rows
+
+
+@pytest.fixture(scope="session")
+def make_tsv():
+    return write_tsv

@@ -179,30 +179,30 @@ def test_tables_that_cannot_be_used(tmp_path, file, text, said):
 
 def test_a_table_that_is_not_utf8(tmp_path):
     (tmp_path / "t.tsv").write_bytes("text\tlabel\ncafé\tx\n".encode("latin-1"))
-    with pytest.raises(DataError, match="E702: .* is not UTF-8"):
+    with pytest.raises(DataError, match=r"E702: .* is not UTF-8"):
         load_task(str(tmp_path / "t.tsv"))
 
 
 @pytest.mark.parametrize("spec", ["nowhere.tsv", "./nowhere", "/nowhere/at/all", "no.npz"])
 def test_paths_that_are_not_there(spec):
-    with pytest.raises(DataError, match="E701: there is no file or folder"):
+    with pytest.raises(DataError, match=r"E701: there is no file or folder"):
         load_task(spec)
 
 
 def test_named_columns_that_are_not_there(tmp_path):
     spec = write(tmp_path / "t.tsv", "text\tlabel\na\tx\nb\ty\n")
-    with pytest.raises(DataError, match="E703: .* has no column 'body'\n.*text, label"):
+    with pytest.raises(DataError, match=r"E703: .* has no column 'body'\n.*text, label"):
         load_task(spec, text=("body",))
-    with pytest.raises(DataError, match="E703: .*'label' is both text and label"):
+    with pytest.raises(DataError, match=r"E703: .*'label' is both text and label"):
         load_task(spec, text=("label",))
 
 
 def test_splits_that_do_not_fit(tmp_path):
     write(tmp_path / "dev.tsv", "text\tlabel\na\tx\n")
-    with pytest.raises(DataError, match="E706: .* has no training split\n.*splits are dev"):
+    with pytest.raises(DataError, match=r"E706: .* has no training split\n.*splits are dev"):
         load_task(str(tmp_path))
     write(tmp_path / "train.tsv", "text\tlabel\na\ty\nb\tz\n")
-    with pytest.raises(DataError, match="E704: .*row 1 of dev has the label 'x', which"):
+    with pytest.raises(DataError, match=r"E704: .*row 1 of dev has the label 'x', which"):
         load_task(str(tmp_path))
 
 
@@ -218,12 +218,12 @@ def test_splits_that_do_not_fit(tmp_path):
 )
 def test_npz_files_that_cannot_be_used(tmp_path, changed, said):
     write_npz(tmp_path / "i.npz", **changed)
-    with pytest.raises(DataError, match=f"E705: .*{said}"):
+    with pytest.raises(DataError, match=rf"E705: .*{said}"):
         load_task(str(tmp_path / "i.npz"))
 
 
 def test_folders_that_hold_nothing(tmp_path):
-    with pytest.raises(DataError, match="E705: .* holds neither train.tsv"):
+    with pytest.raises(DataError, match=r"E705: .* holds neither train.tsv"):
         load_task(str(tmp_path))
     (tmp_path / "cat").mkdir()
     with pytest.raises(DataError, match=r"E705: .*cat holds no image\n.*\.jpg"):
