@@ -38,6 +38,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars and notices of libraries
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]
@@ -59,6 +60,8 @@ nitpick_ignore_regex = [
     # Types of other libraries: their pages cannot be fetched when these are built offline.
     (r"py:.*", r"(torch|nn|np|numpy|jax|transformers|datasets|argparse|pathlib)(\..*)?"),
     (r"py:.*", r"(Tensor|Array|NDArray|Path|Module|Parameter|Dataset|PreTrainedModel)"),
+    (r"py:.*", r"(SearchStrategy|st)(\..*)?"),
+    (r"py:.*", r"(tuple|dict|list)\[.*"),  # the halves of a type that holds a comma
     (r"py:.*", r"(Any|Callable|Hashable|Iterable|Iterator|Mapping|Sequence|Literal|Protocol)"),
     (r"py:.*", r"(types|typing|collections|contextlib|dataclasses|abc|enum)(\..*)?"),
 ]
