@@ -5,13 +5,10 @@ from __future__ import annotations
 import keyword
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from tenslora.plan.operands import Operand
-from tenslora.plan.steps import Array, Part, Stage, Step, pair_up
-
-if TYPE_CHECKING:
-    from tenslora.plan.program import Plan
+from tenslora.plan.steps import Array, Chain, Part, Stage, Step, pair_up
+from tenslora.spec import Core
 
 __all__ = ["INJECTED", "emit_apply", "emit_delta", "stage_name"]
 
@@ -31,13 +28,12 @@ def stage_name(chain: int, stage: int) -> str:
     return f"stage_{chain}_{stage}"
 
 
-def emit_apply(plan: Plan) -> str:
+def emit_apply(chains: Sequence[Chain], sizes: Mapping[str, int]) -> str:
     """Write ``hoist(cores, like)`` and one function ``stage_c_s(h, T)`` for each stage."""
-    sizes = plan.sizes
     body: list[str] = []
     results: list[str] = []
     stages: list[str] = []
-    for c, chain in enumerate(plan.chains):
+    for c, chain in enumerate(chains):
         for s, stage in enumerate(chain.stages):
             variable, lines = _emit_part(stage.part, sizes)
             body += lines
@@ -51,13 +47,12 @@ def emit_apply(plan: Plan) -> str:
     return "\n".join([*lines, "    )", *stages]) + "\n"
 
 
-def emit_delta(plan: Plan) -> str:
+def emit_delta(parts: Iterable[Part], target: Core, sizes: Mapping[str, int]) -> str:
     """Write ``delta(cores, like)``, which returns W with one axis a target slot."""
-    sizes, target = plan.sizes, plan.network.target
     body: list[str] = []
     total: list[str] = []
     full = [sizes[index] for index in target.indices]
-    for part in plan.delta:
+    for part in parts:
         variable, lines = _emit_part(part, sizes)
         body += lines
         have = part.result.indices

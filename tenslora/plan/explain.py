@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from tenslora.plan.steps import Stage, Step
+from tenslora.plan.steps import Chain, Stage, Step
 
-if TYPE_CHECKING:
-    from tenslora.plan.program import Plan
-
-__all__ = ["explain", "to_dict"]
+__all__ = ["explain", "stage_to_dict", "step_to_dict"]
 
 
-def explain(plan: Plan) -> str:
-    """Write the steps one a line, aligned, with FLOPs; see :func:`tenslora.plan.make_plan`."""
+def explain(chains: Sequence[Chain], sites: Sequence[str], varying: Sequence[str]) -> str:
+    """Write the steps one a line, aligned, with FLOPs; see :func:`tenslora.plan.make_plan`.
+
+    Parameters
+    ----------
+    chains : one a term.
+    sites : every site index, in the target's order.
+    varying : those over which x varies.
+    """
     lines: list[str] = []
-    if plan.hoisted:
+    stages = [stage for chain in chains for stage in chain.stages]
+    hoisted = [step for stage in stages for step in stage.part.steps]
+    if hoisted:
         lines.append("once a forward")
-        lines += _columns([_hoisted(step) for step in plan.hoisted])
+        lines += _columns([(str(step), f"{step.flops:,} FLOPs") for step in hoisted])
     lines.append("each token")
-    rows = [
-        _stage(plan, stage, first=s == 0, last=s == len(chain.stages) - 1, add=c > 0)
-        for c, chain in enumerate(plan.chains)
-        for s, stage in enumerate(chain.stages)
-    ]
+    rows = []
+    for c, chain in enumerate(chains):
+        for s, stage in enumerate(chain.stages):
+            ends = (s == 0, s == len(chain.stages) - 1)
+            places = [site for site in sites if site in stage.varies or site in varying]
+            rows.append((_stage(stage, *ends, add=c > 0), _cost(stage, places)))
     return "\n".join([*lines, *_columns(rows)])
 
 
@@ -32,44 +40,24 @@ def _columns(rows: list[tuple[str, str]]) -> list[str]:
     return [f"  {left:<{width}}  {right}" for left, right in rows]
 
 
-def _hoisted(step: Step) -> tuple[str, str]:
-    return str(step), f"{step.flops:,} FLOPs"
-
-
-def _stage(plan: Plan, stage: Stage, *, first: bool, last: bool, add: bool) -> tuple[str, str]:
+def _stage(stage: Stage, first: bool, last: bool, *, add: bool) -> str:
     source = "x" if first else "h"
     result = "y" if last else "h"
     sign = "+=" if last and add else "="
     local = [i for i in stage.part.result.indices if i not in stage.sites]
-    text = (
+    return (
         f"{result}[{' '.join(stage.after)}] {sign} {source}[{' '.join(stage.before)}] "
         f"{stage.part.result.name}[{' '.join(local)}]"
     )
-    places = [s for s in plan.network.sites if s in stage.varies or s in plan.problem.varying()]
+
+
+def _cost(stage: Stage, places: Sequence[str]) -> str:
     where = f"for each {' '.join(places)}: " if places else ""
-    return text, f"{where}{stage.flops:,} FLOPs"
+    return f"{where}{stage.flops:,} FLOPs"
 
 
-def to_dict(plan: Plan) -> dict[str, Any]:
-    """Return what was found as plain data (numbers, strings, lists)."""
-    problem = plan.problem
-    return {
-        "equation": str(plan.network),
-        "sizes": dict(plan.sizes),
-        "shared": sorted(problem.shared),
-        "tokens": problem.tokens,
-        "profile": problem.profile.name,
-        "flops_per_token": plan.flops_per_token,
-        "hoisted_flops": plan.hoist_flops,
-        "delta_flops": plan.delta_flops,
-        "peak_bytes": plan.peak_bytes,
-        "hoisted": [_step_dict(step) for step in plan.hoisted],
-        "chains": [[_stage_dict(stage) for stage in chain.stages] for chain in plan.chains],
-        "delta": [[_step_dict(step) for step in part.steps] for part in plan.delta],
-    }
-
-
-def _step_dict(step: Step) -> dict[str, Any]:
+def step_to_dict(step: Step) -> dict[str, Any]:
+    """Return a hoisted step as plain data."""
     return {
         "result": str(step.result),
         "left": str(step.left),
@@ -79,7 +67,8 @@ def _step_dict(step: Step) -> dict[str, Any]:
     }
 
 
-def _stage_dict(stage: Stage) -> dict[str, Any]:
+def stage_to_dict(stage: Stage) -> dict[str, Any]:
+    """Return a stage as plain data."""
     return {
         "tensor": str(stage.part.result),
         "sites": list(stage.sites),

@@ -9,9 +9,11 @@ from typing import Any
 
 from tenslora.errors import PlanError
 from tenslora.plan.cost import CPU, Profile, entries
+from tenslora.plan.emit import emit_apply, emit_delta
+from tenslora.plan.explain import explain, stage_to_dict, step_to_dict
 from tenslora.plan.search import Names, Problem, find_chain, find_delta
 from tenslora.plan.steps import Chain, Part, Step
-from tenslora.spec import Network, is_count, slot_size
+from tenslora.spec import Network, is_count
 
 __all__ = ["Plan", "make_plan"]
 
@@ -88,25 +90,34 @@ class Plan:
         PlanError
             E401 for another mode.
         """
-        from tenslora.plan.emit import emit_apply, emit_delta
-
-        emitters = {"apply": emit_apply, "delta": emit_delta}
-        if mode not in emitters:
-            what = f"mode {mode!r} is not a mode of a plan"
-            raise PlanError("E401", what, advice="The modes are 'apply' and 'delta'.")
-        return emitters[mode](self)
+        if mode == "apply":
+            return emit_apply(self.chains, self.sizes)
+        if mode == "delta":
+            return emit_delta(self.delta, self.network.target, self.sizes)
+        what = f"mode {mode!r} is not a mode of a plan"
+        raise PlanError("E401", what, advice="The modes are 'apply' and 'delta'.")
 
     def explain(self) -> str:
         """Describe the steps, one a line, with FLOPs."""
-        from tenslora.plan.explain import explain
-
-        return explain(self)
+        return explain(self.chains, self.network.sites, self.problem.varying())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data."""
-        from tenslora.plan.explain import to_dict
-
-        return to_dict(self)
+        """Return the plan as plain data (numbers, strings, lists)."""
+        problem = self.problem
+        return {
+            "equation": str(self.network),
+            "sizes": dict(self.sizes),
+            "shared": sorted(problem.shared),
+            "tokens": problem.tokens,
+            "profile": problem.profile.name,
+            "flops_per_token": self.flops_per_token,
+            "hoisted_flops": self.hoist_flops,
+            "delta_flops": self.delta_flops,
+            "peak_bytes": self.peak_bytes,
+            "hoisted": [step_to_dict(step) for step in self.hoisted],
+            "chains": [[stage_to_dict(stage) for stage in chain.stages] for chain in self.chains],
+            "delta": [[step_to_dict(step) for step in part.steps] for part in self.delta],
+        }
 
     def __repr__(self) -> str:
         return f"<Plan of {self.network}>\n{self.explain()}"
@@ -188,18 +199,3 @@ def _find(
     problem = Problem(network, dict(sizes), shared, tokens, profile, frozen)
     names = Names("t", network)
     return Plan(problem, tuple(find_chain(problem, term, names) for term in network.terms))
-
-
-def site_shape(network: Network, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The number of sites along each site index."""
-    return tuple(sizes[site] for site in network.sites)
-
-
-def feature_shape(network: Network, sizes: Mapping[str, int]) -> tuple[int, int]:
-    """(out, in) of every site.
-
-    >>> from tenslora.spec import parse
-    >>> feature_shape(parse("W[(h k) in] = A[h k in]"), {"h": 2, "k": 3, "in": 5})
-    (6, 5)
-    """
-    return slot_size(network.output, sizes), slot_size(network.input, sizes)
