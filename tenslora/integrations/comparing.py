@@ -184,18 +184,23 @@ def _train(
 
         return _run(workers, config, job, watch)
 
-    for job, run in workers.map(work, jobs):
-        with lock:
-            shares[job.key] = 1.0
-        write_json(job.path, run.to_dict())
-        comparison.runs.append(run)
-        comparison.save()
-        ended, spent = sum(1 for s in shares.values() if s == 1.0), time.monotonic() - begin
-        left = spent / ended * (len(jobs) - ended)
-        number = len(comparison.runs)
-        rest = f"; {duration(left)} to go" if left else ""
-        progress.say(f"[{number}/{comparison.wanted}] {_said(run)}{rest}")
-    progress.close()
+    try:
+        for job, run in workers.map(work, jobs):
+            with lock:
+                shares[job.key] = 1.0
+                ended = sum(1 for share in shares.values() if share == 1.0)
+            write_json(job.path, run.to_dict())
+            comparison.runs.append(run)
+            comparison.save()
+            left = (time.monotonic() - begin) / ended * (len(jobs) - ended)
+            number = f"[{len(comparison.runs)}/{comparison.wanted}]"
+            progress.say(f"{number} {_said(run)}" + (f"; {duration(left)} to go" if left else ""))
+    except KeyboardInterrupt:
+        kept = len(comparison.runs)
+        progress.say(f"{kept} of {comparison.wanted} runs are kept; the same command goes on")
+        raise
+    finally:
+        progress.close()
 
 
 def _run(workers: Workers, config: CompareConfig, job: _Job, watch: Any) -> Run:

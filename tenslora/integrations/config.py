@@ -105,7 +105,9 @@ class TrainingConfig:
                 words.append(flag if value else f"--no-{flag[2:]}")
                 continue
             words.append(flag)
-            if isinstance(value, dict):
+            if isinstance(value, Family) and value.name is None:
+                words += _family_words(value)
+            elif isinstance(value, dict):
                 words += [f"{k}={v}" for k, v in value.items()]
             else:
                 many = value if isinstance(value, tuple) else (value,)
@@ -227,6 +229,18 @@ def _check(
     raise DataError(
         "E709", f"{name}={value!r} is out of range", advice=f"It has to be {noun} {limits}."
     )
+
+
+def _family_words(family: Family) -> list[str]:
+    """Return an equation and the options that say the rest of a family made by hand."""
+    words = [family.equation]
+    for core, rule in family.init.items():
+        words += ["--init", f"{core}={rule}"]
+    for core in sorted(family.frozen):
+        words += ["--frozen", core]
+    if str(family.scale) != "constant":
+        words += ["--scale", str(family.scale)]
+    return words
 
 
 def _json(value: Any) -> Any:

@@ -79,7 +79,8 @@ def test_settings_are_json_and_a_command():
     saved = json.loads(json.dumps(config.to_dict()))
     assert saved["family"]["equation"] == TIED
     assert config.command() == (
-        f"tenslora finetune --family '{TIED}' --like lora:4 --lr 0.002 --bf16 --seeds 0 1"
+        f"tenslora finetune --family '{TIED}' --init B=zeros --init A=kaiming "
+        "--like lora:4 --lr 0.002 --bf16 --seeds 0 1"
     )
 
 
