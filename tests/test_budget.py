@@ -1,4 +1,4 @@
-"""Budgets: counts are entries, ranks fit, nothing better is left out, caps are ranks of matrices."""
+"""Budgets: counts are entries, ranks fit, nothing better is left, caps are ranks of matrices."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tenslora.errors import RedundantRankWarning
 
 
 class Made:
-    """A family at some sizes with random cores: ``core["A"]``, and W with an axis a target slot."""
+    """A family at some sizes with random cores: ``core["A"]``, and their W as ``delta``."""
 
     def __init__(self, family, sizes, seed=0, **cores):
         with warnings.catch_warnings():
@@ -26,7 +26,7 @@ class Made:
             self.core[name] = np.asarray(value, dtype=float)
 
     @property
-    def W(self):
+    def delta(self):
         run = backends.executable(self.bound.plan(), backends.get("numpy"))
         return run.delta(self.core)
 

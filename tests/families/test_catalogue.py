@@ -64,7 +64,7 @@ def test_the_update_is_zero_at_the_start_by_exactly_one_trained_core(name, make)
     assert not family.frozen & set(zero)
     made = make(family, small_sizes(family))
     made.core = made.bound.arrays()
-    assert not np.any(made.W)
+    assert not np.any(made.delta)
 
 
 def test_calling_sets_the_ranks():

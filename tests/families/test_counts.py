@@ -24,7 +24,7 @@ TUCKER = {
     "qkv_depth": (6_460, 16_504),
     "att_qkv_depth": (4_460, 39_640),
 }
-#: Ranks at equal parameters, on MiniLM and on Galileo, as chosen by hand for the paper's comparison.
+#: Ranks at equal parameters, on MiniLM and on Galileo, chosen by hand.
 BY_HAND = {
     "att": [(12, 8, 12), (12, 4, 8)],
     "qkv": [(22, 22, 3), (20, 20, 3)],
