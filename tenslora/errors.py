@@ -51,9 +51,9 @@ CODES: dict[str, str] = {
     "E203": "a size that is not a positive integer",
     "E204": "two different sizes for the same thing",
     "E205": "a split whose product is not the dimension that it splits",
-    "E206": "a rank that is not a positive integer",
+    "E206": "ranks that cannot be read, or are not positive integers",
     "E207": "a parameter budget below the smallest adapter of the family",
-    "E208": "contradictory ways of choosing ranks",
+    "E208": "contradictory or unreadable ways of choosing ranks",
     "E209": "an adapter of absurd size, refused before any array is made",
     "W201": "a rank above what its mode can carry: the extra parameters are redundant",
     # families

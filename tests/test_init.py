@@ -1,4 +1,4 @@
-"""Starts: the numbers agree with the published formulas, and depend on nothing but seed and name."""
+"""Starts: numbers agree with the published formulas, and depend on seed and name alone."""
 
 from __future__ import annotations
 

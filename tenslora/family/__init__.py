@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tenslora.family.bound import Bound
 from tenslora.family.family import Family, family
+from tenslora.family.ranks import parse_ranks
 from tenslora.family.registry import register, registered, resolve
 from tenslora.family.scale import Scale, parse_scale
 
@@ -12,6 +13,7 @@ __all__ = [
     "Family",
     "Scale",
     "family",
+    "parse_ranks",
     "parse_scale",
     "register",
     "registered",

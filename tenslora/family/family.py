@@ -125,6 +125,12 @@ class Family:
         >>> bound.trainable_parameters, bound.cut_rank
         (6144, 4)
         """
+        if sizes is not None and not isinstance(sizes, Mapping):
+            what = f"sizes={sizes!r} is not a mapping from names to sizes"
+            raise SizeError("E203", what, advice='Write bind({"in": 768, "out": 768}, r=8).')
+        if like is not None and not isinstance(like, Family):
+            what = f"like={like!r} is not a family"
+            raise SizeError("E208", what, advice="Write like=tl.families.lora(r=8).")
         given = {**(sizes or {}), **named}
         complete = binding.choose(self, given, ranks=ranks, like=like, params=params)
         factor = self.scale.factor({b: complete[b] for b in self.bonds}, alpha)

@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 
 from tenslora.errors import FamilyError
 from tenslora.family.family import Family, family
+from tenslora.family.ranks import parse_ranks
 from tenslora.spec import parse
 
 __all__ = ["register", "registered", "resolve"]
@@ -59,7 +60,8 @@ def resolve(value: str | Family, *, any_start: bool = False) -> Family:
 
     Parameters
     ----------
-    value : text with ``=`` or ``[`` is read as an equation, other text as a name.
+    value : text with ``[`` is read as an equation, other text as a name. Ranks may follow a colon:
+        ``lora:8``, ``tenslora.qkv:a=22,b=22,c=3``; they become the family's defaults.
     any_start : for an equation that is only looked at: do not ask whether it can train from there.
 
     Raises
@@ -68,7 +70,11 @@ def resolve(value: str | Family, *, any_start: bool = False) -> Family:
         E306 for an unknown name; E303 or E304 for an equation with no such start.
     SpecError
         The equation is not well formed.
+    SizeError
+        E206 for ranks that cannot be read, E201 for bonds that there are not.
 
+    >>> dict(resolve("W[out in] = B[out r] A[r in]:8").ranks)
+    {'r': 8}
     >>> resolve("W[out in] = B[out r] A[r in]")
     family: W[out in] = B[out r] A[r in]
       start B zeros, A kaiming; scale constant
@@ -78,20 +84,31 @@ def resolve(value: str | Family, *, any_start: bool = False) -> Family:
     if not isinstance(value, str):
         what = f"a family is a name, an equation or a Family, not {type(value).__name__}"
         raise FamilyError("E306", what, advice="Write 'lora' or 'W[out in] = B[out r] A[r in]'.")
-    if "=" in value or "[" in value:
-        network = parse(value)
-        stored = [[c.name for c in term.cores if not c.is_constant] for term in network.terms]
-        zeros = {names[0]: "zeros" for names in stored if names}
-        return family(network, init=zeros, starts_nonzero=any_start)
+    text, colon, ranks = value.partition(":")
+    found = _equation(text, any_start) if "[" in text or "=" in text else _named(text)
+    if not colon:
+        return found
+    chosen = parse_ranks(ranks)
+    return found(chosen) if isinstance(chosen, int) else found(**(chosen or {}))
+
+
+def _equation(text: str, any_start: bool) -> Family:
+    network = parse(text)
+    stored = [[c.name for c in term.cores if not c.is_constant] for term in network.terms]
+    zeros = {names[0]: "zeros" for names in stored if names}
+    return family(network, init=zeros, starts_nonzero=any_start)
+
+
+def _named(text: str) -> Family:
     _load()
-    name = value.strip()
+    name = text.strip()
     found = _FAMILIES.get(_ALIASES.get(name, name))
     if found is None:
         names = [*_FAMILIES, *_ALIASES]
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         advice = f"Did you mean {' or '.join(close)}? " if close else ""
         advice += "`tenslora families` lists them; an equation works too."
-        raise FamilyError("E306", f"no family is called {value!r}", advice=advice)
+        raise FamilyError("E306", f"no family is called {name!r}", advice=advice)
     return found
 
 

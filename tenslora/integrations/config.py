@@ -26,7 +26,6 @@ __all__ = [
     "FinetuneConfig",
     "TrainingConfig",
     "parse_family",
-    "parse_ranks",
 ]
 
 #: The word that stands where a family's name may stand: train the head alone.
@@ -262,34 +261,6 @@ def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise DataError("E709", what, advice=f"Choose one of {', '.join(choices)}.")
 
 
-def parse_ranks(value: str | int | dict[str, int] | None) -> int | dict[str, int] | None:
-    """Read ranks as a person types them.
-
-    >>> parse_ranks("8"), parse_ranks("a=4,b=2"), parse_ranks(None)
-    (8, {'a': 4, 'b': 2}, None)
-
-    Raises
-    ------
-    DataError
-        E709 for text that is neither a number nor a list of ``bond=rank``.
-    """
-    if value is None or isinstance(value, (int, dict)):
-        return value
-    found: dict[str, int] = {}
-    for part in value.replace(",", " ").split():
-        name, equals, number = part.rpartition("=")
-        if not number.isdecimal() or (equals and not name):
-            advice = "Write 8 for every bond, or a=4,b=2."
-            raise DataError("E709", f"ranks {value!r} cannot be read", advice=advice)
-        found[name] = int(number)
-    if list(found) == [""]:
-        return found[""]
-    if not found or "" in found:
-        advice = "Write 8 for every bond, or a=4,b=2."
-        raise DataError("E709", f"ranks {value!r} cannot be read", advice=advice)
-    return found
-
-
 def parse_family(text: str | Family) -> tuple[Family, bool]:
     """Read ``name``, ``name:8`` or ``name:r=8``; an equation may stand for the name.
 
@@ -304,11 +275,5 @@ def parse_family(text: str | Family) -> tuple[Family, bool]:
     TensloraError
         An unknown name, an equation that is not well formed, or ranks that it does not have.
     """
-    if isinstance(text, Family):
-        return text, bool(text.ranks)
-    name, colon, ranks = text.partition(":")
-    family = resolve(name.strip())
-    chosen = parse_ranks(ranks) if colon else None
-    if chosen is None:
-        return family, bool(family.ranks)
-    return (family(chosen) if isinstance(chosen, int) else family(**chosen)), True
+    found = resolve(text)
+    return found, bool(found.ranks)

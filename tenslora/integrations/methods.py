@@ -7,14 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tenslora.errors import DataError
-from tenslora.family import Family
-from tenslora.integrations.config import (
-    HEAD,
-    CompareConfig,
-    FinetuneConfig,
-    parse_family,
-    parse_ranks,
-)
+from tenslora.family import Family, parse_ranks
+from tenslora.integrations.config import HEAD, CompareConfig, FinetuneConfig, parse_family
 
 __all__ = ["HEAD_ALONE", "Method", "method_of", "methods_of"]
 

@@ -82,6 +82,7 @@ def test_totals_and_named_sizes():
         ({"params": 100_000, "like": LORA(r=2)}, "E208", []),
         ({"params": 10}, "E207", []),
         ({"params": 2.5}, "E207", []),
+        ({"like": "lora"}, "E208", ["like='lora' is not a family", "lora(r=8)"]),
         ({"rank": 10**12}, "E209", ["The limit is"]),
     ],
 )
@@ -132,3 +133,7 @@ def test_to_dict_holds_the_figures():
     assert figures["flops_per_token"] == 6 * 2 * (64 * 2 + 2 * 64)
     assert figures["cut_rank"] == 2
     assert figures["bytes"] == 4 * figures["trainable_parameters"]
+
+
+def test_sizes_have_names():
+    refused("E203", lambda: LORA.bind([1, 2], r=2), "not a mapping")

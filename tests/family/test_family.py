@@ -154,3 +154,13 @@ def test_an_equation_resolves_with_its_first_core_at_zero():
     squared = "W[out in] = A[out in] A[out in]"
     refused(FamilyError, "E303", lambda: tl.resolve(squared))
     assert tl.resolve(squared, any_start=True).equation == squared
+
+
+def test_ranks_may_follow_a_name_or_an_equation():
+    assert dict(tl.resolve("lora:8").ranks) == {"r": 8}
+    assert dict(tl.resolve("tenslora.qkv:a=22, b=20").ranks) == {"a": 22, "b": 20}
+    assert dict(tl.resolve(f"{EQUATION}:4").ranks) == {"r": 4}
+    for text in ("lora:", "lora:x", "lora:r=", "lora:=3"):
+        refused(SizeError, "E206", lambda text=text: tl.resolve(text), "cannot be read")
+    refused(SizeError, "E206", lambda: tl.resolve("lora:0"), "at least 1")
+    refused(SizeError, "E201", lambda: tl.resolve("lora:q=3"), "The bonds are r.")

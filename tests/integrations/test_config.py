@@ -8,9 +8,10 @@ from dataclasses import fields
 import pytest
 
 import tenslora as tl
-from tenslora.errors import DataError
+from tenslora.errors import DataError, SizeError
+from tenslora.family import parse_ranks
 from tenslora.integrations import CompareConfig, FinetuneConfig
-from tenslora.integrations.config import parse_family, parse_ranks
+from tenslora.integrations.config import parse_family
 from tenslora.integrations.methods import Method, method_of, methods_of
 
 TIED = "W[layer proj out in] = B[layer proj out r] A[r in]"
@@ -55,7 +56,7 @@ def test_comparisons_out_of_range(changed, said):
 
 @pytest.mark.parametrize("text", ["", "eight", "a=", "=4", "a=4 5", "a=-1", "4.5"])
 def test_ranks_that_cannot_be_read(text):
-    with pytest.raises(DataError, match=r"E709: ranks .* cannot be read"):
+    with pytest.raises(SizeError, match=r"E206: ranks .* cannot be read"):
         parse_ranks(text)
 
 
