@@ -182,14 +182,15 @@ def _train(
                     shares[job.key] = event["step"] / event["steps"]
                     progress.show(sum(shares.values()), len(jobs))
 
-        return _run(workers, config, job, watch)
+        run = _run(workers, config, job, watch)
+        write_json(job.path, run.to_dict())
+        return run
 
     try:
         for job, run in workers.map(work, jobs):
             with lock:
                 shares[job.key] = 1.0
                 ended = sum(1 for share in shares.values() if share == 1.0)
-            write_json(job.path, run.to_dict())
             comparison.runs.append(run)
             comparison.save()
             left = (time.monotonic() - begin) / ended * (len(jobs) - ended)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +48,7 @@ class Workers:
                 while waiting:
                     # a timeout lets an interrupt through on every system
                     done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                    for future in done:
+                    for future in [f for f in waiting if f in done]:
                         yield waiting.pop(future), future.result()
             finally:
                 for future in waiting:
@@ -70,8 +70,9 @@ class Workers:
             with self._process(said) as process:
                 assert process.stdin is not None  # both are pipes
                 assert process.stdout is not None
-                process.stdin.write(json.dumps(job))
-                process.stdin.close()
+                with suppress(BrokenPipeError):  # it died at once: what it said tells why
+                    process.stdin.write(json.dumps(job))
+                    process.stdin.close()
                 for line in process.stdout:
                     last = json.loads(line)
                     if watch is not None:

@@ -68,7 +68,8 @@ def test_pictures_leave_matplotlibs_state_alone(tmp_path):
         "from tenslora.integrations.pictures import draw_curves\n"
         "from tenslora.integrations.runs import Run\n"
         "e = {'epoch': 1, 'loss': 0.5, 'eval_loss': 0.4, 'score': 0.7}\n"
-        f"draw_curves([Run('t', 'm', 0, 'accuracy', history=[e])], Path({str(tmp_path)!r}, 'c.png'))\n"
+        "run = Run('t', 'm', 0, 'accuracy', history=[e])\n"
+        f"draw_curves([run], Path({str(tmp_path)!r}, 'c.png'))\n"
         "print('matplotlib.pyplot' in sys.modules, 'torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
