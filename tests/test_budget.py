@@ -131,17 +131,33 @@ def test_the_largest_budget_stops_at_what_the_modes_carry():
 
 
 def test_a_cheap_rank_takes_a_large_rest_in_leaps():
-    network = parse("W[out in] = B[out r] C[out r] A[r in] + x[out s] y[in s] z[in s]")
-    sizes = {"out": 4, "in": 2}
+    """What is left when the dear rank r can rise no more pays for 100,000s of the cheap s."""
+    network = parse(
+        "W[layer out in] = B[layer out r] A[layer r in] g[layer r] + x[out s] y[in s] z[s]"
+    )
+    sizes, budget = {"layer": 10**6, "out": 4, "in": 2}, 1_006_000_000
     started = time.process_time()
-    found = fit_ranks(network, sizes, 10**9, maximum={"r": 5})
+    found = fit_ranks(network, sizes, budget)
     assert time.process_time() - started < 1.0
-    assert found["r"] == 5
-    assert 10**9 - 8 < entries_by_hand(found) <= 10**9
+    dear, cheap = 10**6 * (4 + 2 + 1), 4 + 2 + 1
+    assert found["r"] == 143
+    assert 0 <= budget - found["r"] * dear - found["s"] * cheap < cheap
 
 
-def entries_by_hand(ranks):
-    return ranks["r"] * (4 + 4 + 2) + ranks["s"] * (4 + 2 + 2)
+@pytest.mark.parametrize(
+    ("network", "sizes", "params"),
+    [
+        (TUCKER, {"layer": 3, "out": 11, "in": 3}, 117),
+        (TUCKER, {"layer": 4, "out": 12, "in": 5}, 232),
+        (LOTR, {"layer": 6, "out": 11, "in": 3}, 122),
+    ],
+)
+def test_where_one_rank_gave_way_for_another_the_rest_is_spent_too(network, sizes, params):
+    found = fit_ranks(network, sizes, params)
+    for bond in found:
+        raised = {**sizes, **found, bond: found[bond] + 1}
+        redundant = any(raised[b] > (rank_cap(network, b, raised) or 0) for b in found)
+        assert redundant or entries(network, raised) > params
 
 
 def test_too_small_a_budget_names_the_smallest():
