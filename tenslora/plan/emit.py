@@ -36,7 +36,7 @@ def emit_apply(chains: Sequence[Chain], sizes: Mapping[str, int]) -> str:
     for c, chain in enumerate(chains):
         for s, stage in enumerate(chain.stages):
             variable, lines = _emit_part(stage.part, sizes)
-            body += lines
+            body += (line for line in lines if line not in body)
             groups = [stage.sites] if stage.sites else []
             groups += stage.layout
             text = _arrange(variable, stage.part.result.indices, groups, sizes)
@@ -54,7 +54,7 @@ def emit_delta(parts: Iterable[Part], target: Core, sizes: Mapping[str, int]) ->
     full = [sizes[index] for index in target.indices]
     for part in parts:
         variable, lines = _emit_part(part, sizes)
-        body += lines
+        body += (line for line in lines if line not in body)
         have = part.result.indices
         order = [index for index in target.indices if index in have]
         text = _permute(variable, have, order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tenslora.plan.cost import Profile, entries
@@ -45,15 +45,28 @@ class Problem:
 
 
 class Names:
-    """Variable names for intermediate results, each used once and none of them a core's."""
+    """Variable names of one program: a core's own where it is read in one way only.
+
+    A core that stands in the equation again with other indices or other groups is another view of
+    the same array, and has another name.
+    """
 
     def __init__(self, prefix: str, network: Network) -> None:
         self._names = (f"{prefix}{n}" for n in itertools.count())
-        self._taken = frozenset(network.cores)
+        self._cores = frozenset(network.cores)
+        self._views: dict[Operand, str] = {}
 
     def fresh(self) -> str:
-        """Return the next name."""
-        return next(name for name in self._names if name not in self._taken)
+        """Return a name that was not used before and is no core's."""
+        return next(name for name in self._names if name not in self._cores)
+
+    def array(self, operand: Operand) -> Array:
+        """Return the array of an operand: the same for equal operands."""
+        if operand not in self._views:
+            first = all(operand.name != known.name for known in self._views)
+            own = first and not operand.is_constant
+            self._views[operand] = operand.name if own else self.fresh()
+        return Array(self._views[operand], operand.indices)
 
 
 def find_delta(problem: Problem) -> tuple[Part, ...]:
@@ -63,7 +76,7 @@ def find_delta(problem: Problem) -> tuple[Part, ...]:
     parts = []
     for term in problem.network.terms:
         operands = operands_of(problem.network, term)
-        arrays = _arrays(operands, names)
+        arrays = [names.array(operand) for operand in operands]
         output = [index for index in target if index in term.indices]
         trained = [o.name not in problem.frozen and not o.is_constant for o in operands]
         sets = [a.indices for a in arrays]
@@ -77,7 +90,7 @@ def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
     """Plan one term along x, all sites at once; subtrees without x are hoisted."""
     network = problem.network
     operands = operands_of(network, term)
-    arrays = _arrays(operands, names)
+    arrays = [names.array(operand) for operand in operands]
     x = (ROW, *problem.varying(), *network.input)
     sites = [s for s in network.sites if s in term.indices or s not in problem.shared]
     output = {ROW, *sites, *network.output}
@@ -122,16 +135,6 @@ def _along_x(tree: object, x: int) -> Iterator[object]:
         inner, other = tree if x in _leaves(tree[0]) else tree[::-1]
         yield from _along_x(inner, x)
         yield other
-
-
-def _arrays(operands: Iterable[Operand], names: Names) -> list[Array]:
-    taken: set[str] = set()
-    arrays = []
-    for operand in operands:
-        name = names.fresh() if operand.is_constant or operand.name in taken else operand.name
-        taken.add(name)
-        arrays.append(Array(name, operand.indices))
-    return arrays
 
 
 def _part(
