@@ -100,7 +100,7 @@ def numbers(
     --------
     >>> from tenslora.spec import parse
     >>> numbers(parse("W[out in] = A[out in]"), {"out": 2, "in": 3}, seed=1)["A"]
-    array([[-1., -1.,  2.],
+    array([[-1.,  1.,  2.],
            [ 2., -2., -2.]])
     """
     generator = np.random.default_rng(seed)

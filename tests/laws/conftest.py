@@ -18,13 +18,13 @@ REGRESSIONS = Path(__file__).with_name("regressions.txt")
 
 
 def permanent_list() -> dict[str, tl.Bound]:
-    """The networks of regressions.txt, by equation."""
+    """The networks of regressions.txt, by their lines."""
     found = {}
     for line in REGRESSIONS.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             equation, _, text = line.partition(";")
             sizes = {name: int(n) for name, n in (pair.split("=") for pair in text.split())}
-            found[equation.strip()] = bind(tl.family(equation, starts_nonzero=True), sizes)
+            found[line] = bind(tl.family(equation, starts_nonzero=True), sizes)
     return found
 
 

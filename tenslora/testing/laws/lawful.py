@@ -78,7 +78,7 @@ def small_sizes(family: Family, known: Mapping[str, int] | None = None) -> dict[
     >>> import tenslora as tl
     >>> f = tl.family("W[layer out in] = B[out r] A[layer r in]", init={"B": "zeros"})
     >>> small_sizes(f, {"in": 7})
-    {'layer': 2, 'out': 3, 'in': 7, 'r': 4}
+    {'layer': 2, 'out': 3, 'in': 7, 'r': 2}
     """
     network, known = family.network, dict(known or {})
     rank = known.pop("rank", None) if "rank" not in network.indices else None
