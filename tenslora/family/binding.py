@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from operator import index
+from typing import TYPE_CHECKING, SupportsIndex
 
 from tenslora.budget import count_parameters, fit_ranks, rank_cap
 from tenslora.errors import RedundantRankWarning, SizeError
@@ -25,8 +26,7 @@ def check_rank(name: str, value: object) -> int:
     if not is_count(value):
         what = f"rank {name}={value!r} is not a positive integer"
         raise SizeError("E206", what, advice="Give a rank of at least 1.")
-    assert isinstance(value, int)  # narrows the type; is_count has checked it
-    return value
+    return index(value)
 
 
 def choose(
@@ -47,8 +47,7 @@ def choose(
         if not is_count(budgeted):
             what = f"params={params!r} is not a positive integer"
             raise SizeError("E207", what, advice="Give the number of trained parameters.")
-        assert budgeted is not None
-        chosen = fit_ranks(network, target, budgeted, frozen=family.frozen)
+        chosen = fit_ranks(network, target, index(budgeted), frozen=family.frozen)
     complete = complete_sizes(network, {**sizes, **{**family.ranks, **chosen}})
     _refuse_absurd(network, complete)
     _warn_redundant(network, complete)
@@ -65,8 +64,8 @@ def _take_apart(
     if every is not None and ranks is not None:
         what = f"rank={every!r} and ranks={ranks!r} are both given"
         raise SizeError("E208", what, advice="Give one of them.")
-    if every is None and isinstance(ranks, int):
-        every = ranks
+    if every is None and isinstance(ranks, SupportsIndex):
+        every = index(ranks)
     if every is not None:
         chosen = {bond: check_rank("rank", every) for bond in network.bonds}
     if isinstance(ranks, Mapping):
@@ -79,7 +78,7 @@ def _take_apart(
                 what = f"rank {bond} is given as {value!r} and as {named[bond]!r}"
                 raise SizeError("E204", what, advice="Give it once.")
             chosen[bond] = check_rank(bond, value)
-    elif ranks is not None and not isinstance(ranks, int):
+    elif ranks is not None and not isinstance(ranks, SupportsIndex):
         what = f"ranks={ranks!r} is neither a rank nor a mapping"
         raise SizeError("E206", what, advice="Write ranks=8 or ranks={'r': 8}.")
     return sizes, {**chosen, **named}

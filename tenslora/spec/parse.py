@@ -117,7 +117,7 @@ class _Parser:
             names.append(self._index((*place, len(names))))
         end = self._take(")", "an index or the ')' that closes the group")
         if len(names) < 2:
-            what = f"a group of {len(names)} indices"
+            what = "a group of one index" if names else "an empty group"
             advice = "A group joins two or more: (head head_dim). Write a single index without ( )."
             span = (start.span[0], end.span[1])
             raise SpecError("E107", what, advice=advice, text=self.text, span=span)

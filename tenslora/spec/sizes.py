@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
+from operator import index
+from typing import SupportsIndex, TypeGuard
 
 from tenslora.errors import SizeError
 from tenslora.spec.index import Core, Slot, format_slot
@@ -13,13 +15,20 @@ from tenslora.spec.network import Network
 __all__ = ["complete_sizes", "core_shape", "is_count", "slot_size"]
 
 
-def is_count(value: object) -> bool:
+def is_count(value: object) -> TypeGuard[SupportsIndex]:
     """Whether ``value`` is an integer of at least one (``True`` is not an integer here).
+
+    Integers of numpy and other libraries are integers; :func:`operator.index` makes them Python's.
 
     >>> is_count(3), is_count(0), is_count(2.0), is_count(True)
     (True, False, False, False)
     """
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return False
+    try:
+        return index(value) >= 1
+    except TypeError:  # an array that is not one integer
+        return False
 
 
 def slot_size(slot: Slot, sizes: Mapping[str, int]) -> int:
@@ -83,6 +92,7 @@ def complete_sizes(
             raise _unknown(network, name)
         if not is_count(value):
             raise _not_a_count(network, name, value)
+    sizes = {name: index(value) for name, value in sizes.items()}
     known = {name: value for name, value in sizes.items() if name not in totals}
     for name, slot in totals.items():
         if name in sizes:

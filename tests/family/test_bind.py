@@ -135,5 +135,13 @@ def test_to_dict_holds_the_figures():
     assert figures["bytes"] == 4 * figures["trainable_parameters"]
 
 
+def test_integers_of_numpy_are_integers():
+    sizes = {name: np.int64(size) for name, size in MINI.items()}
+    bound = HEADS.bind(sizes, ranks=np.int64(2))
+    assert bound.sizes == HEADS.bind(MINI, ranks=2).sizes
+    assert {type(size) for size in bound.sizes.values()} == {int}
+    assert HEADS.bind(sizes, params=np.int64(5000)).trainable_parameters <= 5000
+
+
 def test_sizes_have_names():
     refused("E203", lambda: LORA.bind([1, 2], r=2), "not a mapping")

@@ -155,12 +155,12 @@ E106: the target W[in] needs an output and an input slot
     ^^^^^
   Write W[out in] or with sites before.
 
-E107: a group of 1 indices
+E107: a group of one index
     W[out in] = B[(out) in]
                   ^^^^^
   {GROUP}
 
-E107: a group of 0 indices
+E107: an empty group
     W[out in] = B[out () in]
                       ^^
   {GROUP}
