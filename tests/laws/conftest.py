@@ -39,3 +39,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         catalogue = {name: bind(f, small_sizes(f)) for name, f in tl.registered().items()}
         everyone = {**catalogue, **permanent_list()}
         metafunc.parametrize("bound", everyone.values(), ids=everyone.keys())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A law that fails takes time to find its smallest network: let it."""
+    for item in items:
+        if hasattr(getattr(item, "function", None), "hypothesis"):
+            item.add_marker(pytest.mark.timeout(1200))

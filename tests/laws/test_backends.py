@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tenslora.testing import bounds, law_backends
 
-# jax compiles each operation at each shape: a random equation takes it most of a second.
+# jax compiles each equation: a random one takes it a third of a second.
 FEW = settings(max_examples=max(1, settings().max_examples // 5))
 
 
