@@ -124,6 +124,8 @@ def _jobs(
 def _settings(config: CompareConfig, task: Task) -> dict[str, Any]:
     """Return the training settings of one task."""
     settings = {k: v for k, v in config.to_dict().items() if k in _NAMES - {"seeds"}}
+    if settings["head_lr"] is None:  # added later: runs from before keep their keys
+        del settings["head_lr"]
     return {**settings, "epochs": config.epochs_of.get(task.name, config.epochs)}
 
 

@@ -74,6 +74,9 @@ class TrainingConfig:
     epochs: int = _option(3, "passes over the training split", int)
     batch_size: int = _option(32, "rows in a training batch", int)
     lr: float = _option(1e-3, "the highest learning rate", float)
+    head_lr: float | None = _option(
+        None, "the highest learning rate of the head, where it is another", float
+    )
     schedule: str = _option(
         "cosine", "the learning rate after the warm-up", str, choices=_SCHEDULES
     )
@@ -119,6 +122,8 @@ class TrainingConfig:
         if self.max_rows is not None:
             _check("max_rows", self.max_rows, int, 2)
         _check("lr", self.lr, float, 0.0, open_low=True)
+        if self.head_lr is not None:
+            _check("head_lr", self.head_lr, float, 0.0, open_low=True)
         _check("warmup", self.warmup, float, 0.0, 1.0)
         _check("weight_decay", self.weight_decay, float, 0.0)
         _choose("schedule", self.schedule, _SCHEDULES)

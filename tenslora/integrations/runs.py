@@ -36,6 +36,7 @@ class Run:
     adapter_parameters: int = 0
     head_parameters: int = 0
     lr: float = 0.0
+    head_lr: float = 0.0
     scale: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     best: float = math.nan

@@ -157,6 +157,9 @@ def _describe(
     guess = [task.majority] * len(task.evaluation)
     majority = score(guess, task.evaluation.labels, len(task.classes))[metric]
     run = Run(task.name, method.name, seed, metric, majority, lr=method.lr or config.lr)
+    run.head_lr = config.head_lr or run.lr
+    if method.family is None:
+        run.lr = run.head_lr = method.lr or run.head_lr
     run.head_parameters = sum(
         p.numel() for path in head for p in loaded.model.get_submodule(path).parameters()
     )
@@ -195,13 +198,8 @@ def _trainer(
         bf16=config.bf16,
         seed=seed,
     )
-    if adapter is None:
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in loaded.model.parameters() if p.requires_grad], "lr": run.lr}
-        ]
-    else:
-        groups = adapter.parameter_groups(run.lr)
     run.steps = config.epochs * math.ceil(len(task.train) / config.batch_size)
+    groups = _groups(loaded.model, adapter, run)
     optimizer = torch.optim.AdamW(groups, lr=run.lr, weight_decay=config.weight_decay)
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
     schedule = transformers.get_scheduler(
@@ -229,6 +227,20 @@ def _trainer(
         _Batches(data[1].lengths, 4 * size, None),
     )
     return trainer
+
+
+def _groups(model: nn.Module, adapter: Adapter | None, run: Run) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: the cores with their rates, and the head with its own."""
+    cores: set[nn.Parameter] = set()
+    if adapter is not None:
+        cores = {p for bank in adapter.banks.values() for p in bank.parameters()}
+    head = [p for p in model.parameters() if p.requires_grad and p not in cores]
+    groups: list[dict[str, Any]] = [{"params": head, "lr": run.head_lr}]
+    for group in [] if adapter is None else adapter.parameter_groups(run.lr):
+        kept = [p for p in group["params"] if p in cores]
+        if kept:
+            groups.append({**group, "params": kept})
+    return groups
 
 
 class _Trainer(transformers.Trainer):

@@ -18,7 +18,7 @@ __all__ = ["complete_sizes", "core_shape", "is_count", "slot_size"]
 def is_count(value: object) -> TypeGuard[SupportsIndex]:
     """Whether ``value`` is an integer of at least one (``True`` is not an integer here).
 
-    Integers of numpy and other libraries are integers; :func:`operator.index` makes them Python's.
+    Integers of numpy and other libraries are integers; ``operator.index`` makes them Python's.
 
     >>> is_count(3), is_count(0), is_count(2.0), is_count(True)
     (True, False, False, False)

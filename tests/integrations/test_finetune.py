@@ -114,6 +114,20 @@ def test_only_the_head_changes_when_it_is_trained_alone(config):
     }
 
 
+def test_the_head_has_a_rate_of_its_own(config):
+    from tenslora.integrations.training import _groups
+
+    settings = config(family="tenslora.att", head_lr=0.5, epochs=1, max_rows=16)
+    trained = train(settings, load_task(settings.data, max_rows=16), method_of(settings), 0)
+    assert (trained.run.lr, trained.run.head_lr) == (0.02, 0.5)
+    groups = _groups(trained.loaded.model, trained.adapter, trained.run)
+    sizes = [(group["lr"], sum(p.numel() for p in group["params"])) for group in groups]
+    assert sizes == [(0.5, 66), (0.02, trained.run.adapter_parameters)]
+    alone = config(family="head", head_lr=0.5, epochs=1, max_rows=16)
+    run = train(alone, load_task(alone.data, max_rows=16), method_of(alone), 0).run
+    assert (run.lr, run.head_lr) == (0.5, 0.5)
+
+
 def test_several_seeds_and_the_best_epoch(config, tmp_path):
     report = finetune(config(seeds=(0, 1), keep="best", epochs=2))
     assert [run.seed for run in report.runs] == [0, 1]
