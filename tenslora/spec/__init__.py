@@ -5,7 +5,7 @@ from __future__ import annotations
 from tenslora.spec.canonical import canonical
 from tenslora.spec.index import RESERVED, Core, Slot, Term
 from tenslora.spec.network import Network
-from tenslora.spec.parse import parse
+from tenslora.spec.parse import parse, parse_definition
 from tenslora.spec.schema import SCHEMA_VERSION, from_json, to_json
 from tenslora.spec.sizes import complete_sizes, core_shape, is_count, slot_size
 
@@ -22,6 +22,7 @@ __all__ = [
     "from_json",
     "is_count",
     "parse",
+    "parse_definition",
     "slot_size",
     "to_json",
 ]

@@ -10,7 +10,7 @@ from tenslora.spec.check import MAX_TEXT, Place, find_problem
 from tenslora.spec.index import Core, Slot, Term
 from tenslora.spec.network import Network
 
-__all__ = ["parse"]
+__all__ = ["parse", "parse_definition"]
 
 _TOKEN = re.compile(r"\s+|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>[\[\]()=+])")
 _EXAMPLE = "An equation looks like W[out in] = B[out r] A[r in]."
@@ -49,6 +49,31 @@ def parse(text: str) -> Network:
     return _Parser(text, _tokens(text)).equation()
 
 
+def parse_definition(text: str) -> tuple[Core, tuple[Term, ...]]:
+    """Read ``core = term + term`` where the rules of a whole equation do not hold.
+
+    It is how the value of one core is written in terms of others. ``()`` is an axis of length 1.
+
+    Raises
+    ------
+    SpecError
+        E101, E102, E107 or E110 for text that is not of this form.
+
+    Examples
+    --------
+    >>> core, terms = parse_definition("G[(p r) ()] = eye[p r] ones[]")
+    >>> str(core), [str(term) for term in terms]
+    ('G[(p r) ()]', ['eye[p r] ones[]'])
+    """
+    if not isinstance(text, str):
+        what = f"a definition is a string, not {type(text).__name__}"
+        raise SpecError("E102", what, advice="Write it as U[in r] = A[r in].")
+    if len(text) > MAX_TEXT:
+        what = f"the text has {len(text):,} characters; the limit is {MAX_TEXT:,}"
+        raise SpecError("E110", what, advice="Write each core in a definition of its own.")
+    return _Parser(text, _tokens(text), units=True).definition()
+
+
 def _tokens(text: str) -> list[_Token]:
     found, at = [], 0
     while at < len(text):
@@ -75,10 +100,18 @@ def _tokens(text: str) -> list[_Token]:
 class _Parser:
     text: str
     tokens: list[_Token]
+    units: bool = False  # whether () is a slot
     at: int = 0
     spans: dict[Place, tuple[int, int]] = field(default_factory=dict)
 
     def equation(self) -> Network:
+        target, terms = self.definition()
+        problem = find_problem(target, terms)
+        if problem is not None:
+            raise problem.error(self.text, self.spans[problem.place])
+        return Network(target, terms)
+
+    def definition(self) -> tuple[Core, tuple[Term, ...]]:
         target = self._core((-1, 0))
         self._take("=", "'=' after the target")
         terms = [self._term(0)]
@@ -86,10 +119,7 @@ class _Parser:
             self._take("+", "'+'")
             terms.append(self._term(len(terms)))
         self._take("end", "a core, '+' or the end")
-        problem = find_problem(target, tuple(terms))
-        if problem is not None:
-            raise problem.error(self.text, self.spans[problem.place])
-        return Network(target, tuple(terms))
+        return target, tuple(terms)
 
     def _term(self, t: int) -> Term:
         cores = [self._core((t, 0))]
@@ -116,7 +146,7 @@ class _Parser:
         while self._peek().kind == "name":
             names.append(self._index((*place, len(names))))
         end = self._take(")", "an index or the ')' that closes the group")
-        if len(names) < 2:
+        if len(names) < 2 and not (self.units and not names):
             what = "a group of one index" if names else "an empty group"
             advice = "A group joins two or more: (head head_dim). Write a single index without ( )."
             span = (start.span[0], end.span[1])
