@@ -45,6 +45,12 @@ CODES: dict[str, str] = {
     "E108": "a reserved name (eye, ones) or the target's name used as something else",
     "E109": "one core name with two different numbers of slots",
     "E110": "an equation above the limits on length and number of cores",
+    "E130": "two families whose targets differ",
+    "E131": "a witness without a core, with one that is unknown, or with one twice",
+    "E132": "a line of a witness that does not have the slots of its core",
+    "E133": "a witness with a free index",
+    "E134": "a frozen core filled from a trained one",
+    "E135": "a witness that gives another network",
     # sizes, ranks, budgets
     "E201": "a size or rank for a name that the equation does not have",
     "E202": "a size or rank that is missing",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tenslora.spec.canonical import canonical
-from tenslora.spec.index import RESERVED, Core, Slot, Term
+from tenslora.spec.index import RESERVED, Core, Slot, Term, format_slot
 from tenslora.spec.network import Network
 from tenslora.spec.parse import parse, parse_definition
 from tenslora.spec.schema import SCHEMA_VERSION, from_json, to_json
@@ -19,6 +19,7 @@ __all__ = [
     "canonical",
     "complete_sizes",
     "core_shape",
+    "format_slot",
     "from_json",
     "is_count",
     "parse",
