@@ -1,0 +1,255 @@
+"""The search for a witness: which core of the larger network holds which of the smaller.
+
+Every core of the special network is hosted by one core of the general one. An index that a hosted
+core needs and its host does not have is brought there through bonds, which become groups that hold
+it; ``eye`` ties the copies together, and ``ones`` stands for what a core does not depend on. Of all
+ways within the bound, the one with the fewest parameters at ordinary sizes is taken; beside it,
+where there is one, the one in which no rank grows with a size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import islice, permutations, product
+
+from tenslora.algebra.constants import eliminate
+from tenslora.algebra.routing import MAX_BONDS, Graph, nominal_sizes
+from tenslora.algebra.witness import Definition, Witness
+from tenslora.spec import Core, Network, Slot, Term
+
+__all__ = ["LIMIT", "Search", "find_witness"]
+
+#: How many ways of hosting the cores of a term are tried.
+LIMIT = 50_000
+
+
+@dataclass
+class Search:
+    """What a search found, or how far it looked."""
+
+    witness: Witness | None = None
+    free: Witness | None = None
+    tried: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def find_witness(
+    special: Network,
+    general: Network,
+    *,
+    frozen_special: Collection[str] = (),
+    frozen_general: Collection[str] = (),
+    limit: int = LIMIT,
+) -> Search:
+    """Search for a witness that ``special`` is a special case of ``general``.
+
+    The targets have to be the same. The search is deterministic and bounded by ``limit`` ways a
+    pair of terms; what it finds still has to be checked.
+    """
+    found = Search()
+    small = eliminate(special)
+    if len({c.name for t in general.terms for c in t.cores}) != sum(
+        len(t.cores) for t in general.terms
+    ) or any(c.is_constant for t in general.terms for c in t.cores):
+        found.notes.append("the larger network has a core in two places, or constant cores")
+        return found
+    if len(small.terms) > len(general.terms):
+        found.notes.append(f"a sum of {len(small.terms)} in one of {len(general.terms)} terms")
+        return found
+    frozen = frozenset(frozen_special), frozenset(frozen_general)
+    orders = islice(permutations(range(len(general.terms)), len(small.terms)), 24)
+    for order in orders:
+        cheap, free = _hosted(small, general, order, frozen, limit, found)
+        if cheap is not None:
+            found.witness = Witness(tuple(cheap[name] for name in general.cores))
+            if free is not None:
+                found.free = Witness(tuple(free[name] for name in general.cores))
+            return found
+    return found
+
+
+_Definitions = dict[str, Definition]
+
+
+def _hosted(
+    small: Network,
+    general: Network,
+    order: tuple[int, ...],
+    frozen: tuple[frozenset[str], frozenset[str]],
+    limit: int,
+    found: Search,
+) -> tuple[_Definitions | None, _Definitions | None]:
+    """Define every core: term ``n`` of ``small`` in term ``order[n]``, the other terms zero.
+
+    Returns the cheapest way, and the cheapest in which no rank grows with a size.
+    """
+    ways: tuple[_Definitions | None, _Definitions | None] = {}, {}
+    for n, term in enumerate(general.terms):
+        if n not in order:
+            parts = [_vanish(general, term, frozen[1])] * 2
+        else:
+            graph = Graph(general, term)
+            if len(graph.bonds) > MAX_BONDS:
+                found.notes.append(f"more than {MAX_BONDS} bonds in a term")
+                return None, None
+            own = small.terms[order.index(n)]
+            best = _best(small, own, graph, frozen, limit, found)
+            parts = [None if way is None else _write(small, own, graph, way) for way in best]
+        cheap, free = (
+            None if way is None or part is None else {**way, **part}
+            for way, part in zip(ways, parts, strict=True)
+        )
+        ways = cheap, free
+    return ways
+
+
+def _vanish(general: Network, term: Term, frozen: frozenset[str]) -> dict[str, Definition]:
+    """Define the cores of a term that is not needed: ranks of 1, and a first core of zeros."""
+    known = general.target.indices
+    first = next((core.name for core in term.cores if core.name not in frozen), "")
+    definitions = {}
+    for core in term.cores:
+        slots = tuple(tuple(i for i in slot if i in known) for slot in core.slots)
+        name = "zeros" if core.name == first else "ones"
+        value = Core(name, tuple((i,) for slot in slots for i in slot))
+        definitions[core.name] = Definition(Core(core.name, slots), (Term((value,)),))
+    return definitions
+
+
+@dataclass(frozen=True)
+class _Hosting:
+    """Where each core of the special term lives, and the bonds that carry each index."""
+
+    hosts: tuple[int, ...]
+    routes: Mapping[str, tuple[str, ...]]
+
+
+def _best(
+    small: Network,
+    term: Term,
+    graph: Graph,
+    frozen: tuple[frozenset[str], frozenset[str]],
+    limit: int,
+    found: Search,
+) -> tuple[_Hosting | None, _Hosting | None]:
+    logs = {index: math.log(size) for index, size in nominal_sizes(small).items()}
+    best: dict[bool, _Hosting] = {}
+    least = {True: math.inf, False: math.inf}
+    candidates = [_candidates(core, graph, frozen) for core in term.cores]
+    total = math.prod(map(len, candidates))
+    if total > limit:
+        found.notes.append(f"{limit:,} of {total:,} ways of hosting the cores")
+    needs = _needs(small, term, graph)
+    for hosts in islice(product(*candidates), limit):
+        found.tried += 1
+        routes = _routes(graph, needs, hosts)
+        if routes is None:
+            continue
+        cost = _cost(graph, routes, logs)
+        free = not any(routes[i] for i in routes if i in small.target.indices)
+        for kind in {free, False}:
+            if cost < least[kind] * (1 - 1e-12):
+                best[kind], least[kind] = _Hosting(hosts, routes), cost
+    return best.get(False), best.get(True)
+
+
+def _candidates(
+    core: Core, graph: Graph, frozen: tuple[frozenset[str], frozenset[str]]
+) -> list[int]:
+    """Return the cores that may host ``core``, those first that have most of its indices."""
+    free = core.is_constant or core.name in frozen[0]
+    hosts = [n for n, c in enumerate(graph.cores) if free or c.name not in frozen[1]]
+    return sorted(hosts, key=lambda n: (-len(graph.native[n].intersection(core.indices)), n))
+
+
+def _needs(
+    small: Network, term: Term, graph: Graph
+) -> list[tuple[str, tuple[int, ...], int | None]]:
+    """Return for each index the cores of ``term`` that carry it, and the cores that have it."""
+    found = []
+    for index in term.indices:
+        held = tuple(n for n, core in enumerate(term.cores) if index in core.indices)
+        sources = None
+        if index in small.target.indices:
+            sources = sum(1 << n for n, native in enumerate(graph.native) if index in native)
+        found.append((index, held, sources))
+    return found
+
+
+def _routes(
+    graph: Graph, needs: list[tuple[str, tuple[int, ...], int | None]], hosts: tuple[int, ...]
+) -> dict[str, tuple[str, ...]] | None:
+    bits = [1 << host for host in hosts]
+    routes = {}
+    for index, held, sources in needs:
+        ends = 0
+        for n in held:
+            ends |= bits[n]
+        route = graph.route(ends, sources)
+        if route is None:
+            return None
+        routes[index] = route
+    return routes
+
+
+def _cost(graph: Graph, routes: Mapping[str, tuple[str, ...]], logs: Mapping[str, float]) -> float:
+    weights = dict.fromkeys(graph.bonds, 0.0)
+    for index, bonds in routes.items():
+        for bond in bonds:
+            weights[bond] += logs[index]
+    return sum(
+        math.exp(sum(logs[i] for i in native) + sum(weights[bond] for bond in bonds))
+        for native, bonds in zip(graph.native, graph.at, strict=True)
+    )
+
+
+def _write(small: Network, term: Term, graph: Graph, hosting: _Hosting) -> dict[str, Definition]:
+    groups: dict[str, dict[str, str]] = {bond: {} for bond in graph.bonds}
+    taken = {*small.target.indices, *term.indices}
+    for index in (i for i in small.indices if i in hosting.routes):
+        bonds = hosting.routes[index]
+        for bond in bonds:
+            alone = len(bonds) == 1 and index in small.bonds
+            groups[bond][index] = index if alone else _fresh(f"{index}_{bond}", taken)
+    definitions = {}
+    for n, core in enumerate(graph.cores):
+        hosted = [c for c, h in zip(term.cores, hosting.hosts, strict=True) if h == n]
+        slots = tuple(
+            tuple(name for i in slot for name in (groups[i].values() if i in groups else (i,)))
+            for slot in core.slots
+        )
+        value = _value(graph.native[n], [groups[bond] for bond in graph.at[n]], core, hosted)
+        definitions[core.name] = Definition(Core(core.name, slots), (value,))
+    return definitions
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def _value(
+    native: frozenset[str], groups: list[dict[str, str]], core: Core, hosted: list[Core]
+) -> Term:
+    """The hosted cores, ``eye`` between the copies of an index, ``ones`` for what is not used."""
+    copies: dict[str, list[str]] = {i: [i] for i in core.indices if i in native}
+    for group in groups:
+        for index, name in group.items():
+            copies.setdefault(index, []).append(name)
+    used = {i for c in hosted for i in c.indices}
+    cores = [Core(c.name, tuple(_named(slot, copies) for slot in c.slots)) for c in hosted]
+    for names in copies.values():
+        if len(names) > 1:
+            cores.append(Core("eye", tuple((name,) for name in names)))
+    idle = [names[0] for i, names in copies.items() if len(names) == 1 and i not in used]
+    if idle or not cores:
+        cores.append(Core("ones", tuple((name,) for name in idle)))
+    return Term(tuple(cores))
+
+
+def _named(slot: Slot, copies: Mapping[str, list[str]]) -> Slot:
+    return tuple(copies[i][0] if i in copies else i for i in slot)
