@@ -114,7 +114,8 @@ def _sizes_inside(
             of = proof.special.cores[core.name]
             for slot, own in zip(core.slots, of.slots, strict=True):
                 inside.update({i: known[j] for i, j in zip(slot, own, strict=True)})
-    joined = [names for core in term.cores if core.name == "eye" for names in zip(*core.slots)]
+    eyes = [core.slots for core in term.cores if core.name == "eye"]
+    joined = [names for slots in eyes for names in zip(*slots, strict=True)]
     for _ in joined:
         for names in joined:
             found = [inside[name] for name in names if name in inside]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import NoReturn
@@ -67,12 +67,15 @@ def format_ranks(ranks: Mapping[str, tuple[str, ...]]) -> str:
 def check_networks(
     special: Network,
     general: Network,
-    witness: str | Witness,
+    witness: str | Iterable[str] | Witness,
     *,
     frozen_special: Collection[str] = (),
     frozen_general: Collection[str] = (),
+    aligned: tuple[str, ...] = (),
 ) -> Proof:
     """Check a witness: substitute, remove constants, compare. See :func:`tenslora.check`.
+
+    ``aligned`` says what was done to bring the two over one target, for the printed steps.
 
     Raises
     ------
@@ -88,7 +91,8 @@ def check_networks(
     _check_frozen(general, parsed, frozenset(frozen_special), frozenset(frozen_general))
     substitution = _Substitution(special, general, parsed)
     terms = substitution.run()
-    steps = [("general", _text(general, general.terms)), ("substitute", _text(special, terms))]
+    steps = [("align", text) for text in aligned]
+    steps += [("general", _text(general, general.terms)), ("substitute", _text(special, terms))]
     left = tuple(t for t in terms if not any(_is_zero(c, special) for c in t.cores))
     if left != terms:
         steps.append(("zero", _text(special, left) if left else f"{special.target} = 0"))
@@ -186,8 +190,7 @@ class _Substitution:
         terms: list[Term] = []
         for term in self.general.terms:
             values = [self.value(core) for core in term.cores]
-            for choice in product(*values):
-                terms.append(Term(tuple(core for cores in choice for core in cores)))
+            terms += [Term(tuple(c for cores in way for c in cores)) for way in product(*values)]
         for term in terms:
             for core in term.cores:
                 self.equate(core)
@@ -241,8 +244,8 @@ class _Substitution:
         """Say which sizes a core makes equal."""
         if core.name in self.special.cores:
             known = self.special.cores[core.name].slots
-            pairs = [(a, b) for s, t in zip(core.slots, known, strict=True) for a, b in zip(s, t)]
-            for name, index in pairs:
+            names = [i for slot in known for i in slot]  # _check_shape: as many as the core has
+            for name, index in zip(core.indices, names, strict=True):
                 if not self.sorts.join(name, index):
                     self.refuse(core, name, index)
         elif core.name == "eye":

@@ -88,7 +88,7 @@ def _hosted(
     ways: tuple[_Definitions | None, _Definitions | None] = {}, {}
     for n, term in enumerate(general.terms):
         if n not in order:
-            parts = [_vanish(general, term, frozen[1])] * 2
+            parts: list[_Definitions | None] = [_vanish(general, term, frozen[1])] * 2
         else:
             graph = Graph(general, term)
             if len(graph.bonds) > MAX_BONDS:
@@ -242,9 +242,8 @@ def _value(
             copies.setdefault(index, []).append(name)
     used = {i for c in hosted for i in c.indices}
     cores = [Core(c.name, tuple(_named(slot, copies) for slot in c.slots)) for c in hosted]
-    for names in copies.values():
-        if len(names) > 1:
-            cores.append(Core("eye", tuple((name,) for name in names)))
+    joined = [tuple((name,) for name in names) for names in copies.values() if len(names) > 1]
+    cores += [Core("eye", slots) for slots in joined]
     idle = [names[0] for i, names in copies.items() if len(names) == 1 and i not in used]
     if idle or not cores:
         cores.append(Core("ones", tuple((name,) for name in idle)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ __all__ = ["CONSTANTS", "Definition", "Witness", "parse_witness"]
 
 #: What a value may be made of beside cores. ``zeros`` makes a whole term vanish.
 CONSTANTS = frozenset({"eye", "ones", "zeros"})
+
+
+#: Where the next definition begins.
+_DEFINITION = re.compile(r"[;\n]\s*(?=\w+\s*\[[^\]]*\]\s*=)")
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ class Witness:
 
 
 def parse_witness(lines: str | Iterable[str] | Witness) -> Witness:
-    """Read a witness: one definition a line (or separated by ``;``).
+    """Read a witness: definitions on lines of their own or separated by ``;``.
 
     Parameters
     ----------
-    lines : such as ``"U[in (layer r)] = A[layer r in]"``; white space at the ends and empty lines
-        mean nothing.
+    lines : such as ``"U[in (layer r)] = A[layer r in]"``. A line that does not begin a definition
+        goes on with the one before; a list or mapping has one definition an entry.
 
     Raises
     ------
@@ -63,11 +68,11 @@ def parse_witness(lines: str | Iterable[str] | Witness) -> Witness:
         return lines
     if isinstance(lines, Mapping):
         lines = lines.values()
-    texts = lines.replace(";", "\n").split("\n") if isinstance(lines, str) else list(lines)
+    texts = _DEFINITION.split(lines) if isinstance(lines, str) else list(lines)
     found: dict[str, Definition] = {}
     for text in texts:
-        if not (isinstance(text, str) and not text.strip()):
-            core, terms = parse_definition(text)
+        if not isinstance(text, str) or text.strip(" \t\n;"):
+            core, terms = parse_definition(text.strip(" \t\n;") if isinstance(text, str) else text)
             if core.name in found:
                 what = f"core {core.name} is defined twice in the witness"
                 raise SpecError("E131", what, advice="Keep one of the two lines.")

@@ -1,0 +1,186 @@
+"""Proofs about families by name, equation or value: what is a special case of what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tenslora.algebra.align import align
+from tenslora.algebra.embed import Verdict, embed_networks
+from tenslora.algebra.lattice import Lattice, make_lattice
+from tenslora.algebra.lifting import lift_arrays
+from tenslora.algebra.proof import Proof, check_networks
+from tenslora.algebra.search import LIMIT
+from tenslora.algebra.witness import Witness
+from tenslora.errors import SpecError
+from tenslora.family.family import Family
+from tenslora.family.registry import registered, resolve
+
+__all__ = ["check", "embeds", "lattice", "lift"]
+
+
+def check(
+    special: str | Family, general: str | Family, witness: str | Iterable[str] | Witness
+) -> Proof:
+    """Check that a witness proves ``special`` to be a special case of ``general``.
+
+    It is substituted into the equation of ``general``, constants are eliminated, and what is left
+    is compared with the equation of ``special``: a proof for all sizes and ranks, not a sample.
+
+    Parameters
+    ----------
+    special, general : families, their names, or equations. Sites and features are aligned first: a
+        site or feature of the one is split where the other has several.
+    witness : the value of each core of ``general`` in the cores of ``special`` and the constants
+        ``eye``, ``ones`` and ``zeros``, one definition a line. A rank may be a group of indices,
+        such as ``(layer r)``, or ``()``, which is 1.
+
+    Raises
+    ------
+    SpecError
+        E130 for targets that cannot be aligned, E131 to E134 for a witness that does not fit the
+        families, E135 for one that gives another W, with the first core where the two differ.
+
+    Examples
+    --------
+    >>> proof = check(
+    ...     "W[k out in] = B[k out r] A[k r in]",
+    ...     "W[k out in] = V[out b] S[k b a] U[a in]",
+    ...     "V[out (k r)] = B[k out r]; U[(k r) in] = A[k r in];"
+    ...     "S[k (l r) (m s)] = eye[k l m] eye[r s]",
+    ... )
+    >>> print(proof)
+    special case  W[k out in] = B[k out r] A[k r in]
+    of            W[k out in] = V[out b] S[k b a] U[a in]
+    witness
+      V[out (k r)] = B[k out r]
+      U[(k r) in] = A[k r in]
+      S[k (l r) (m s)] = eye[k l m] eye[r s]
+    ranks         b = k*r, a = k*r
+    proof, for all sizes
+      general     W[k out in] = V[out b] S[k b a] U[a in]
+      substitute  W[k out in] = B[k2 out r] eye[k k2 m] eye[r s] A[m s in]
+      copy, unit  W[k out in] = B[k out s] A[k s in]
+      special     W[k out in] = B[k out r] A[k r in]
+    """
+    one, two = _family(special), _family(general)
+    first, second, steps = align(one.network, two.network)
+    return check_networks(
+        first,
+        second,
+        witness,
+        frozen_special=one.frozen,
+        frozen_general=two.frozen,
+        aligned=steps,
+    )
+
+
+def embeds(
+    special: str | Family, general: str | Family, *, free: bool = False, limit: int = LIMIT
+) -> Verdict:
+    """Search for a proof that ``special`` is a special case of ``general``.
+
+    Parameters
+    ----------
+    special, general : families, their names, or equations.
+    free : take a witness at ranks that are made of the ranks of ``special`` where there is one;
+        otherwise the one with the fewest parameters at ordinary sizes is taken.
+    limit : how many ways of placing the cores of a term are tried.
+
+    Returns
+    -------
+    Proof, Refutation or Undecided
+        A proof is true in an ``if``, the others are false. A :class:`Refutation` holds at any ranks
+        and gives its counterexample; :class:`Undecided` says how far the search looked.
+
+    Raises
+    ------
+    SpecError
+        E130 for targets that cannot be aligned.
+
+    Examples
+    --------
+    >>> bool(embeds("lotr", "tenslora.depth"))
+    True
+    >>> print(embeds("lora", "lokr").reason)
+    the larger network has rank 1 at most between o1 i1 | o2 i2; here it is 9
+    """
+    one, two = _family(special), _family(general)
+    return embed_networks(
+        one.network,
+        two.network,
+        frozen_special=one.frozen,
+        frozen_general=two.frozen,
+        free=free,
+        limit=limit,
+    )
+
+
+def lift(
+    cores: Mapping[str, Any], proof: Proof, sizes: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Return the cores of the larger family that give the W which ``cores`` give.
+
+    Parameters
+    ----------
+    cores : a numpy array for each core of ``proof.special``, one axis a slot.
+    proof : from :func:`check` or :func:`embeds`.
+    sizes : sizes and ranks of ``proof.special``; what the shapes tell may be left out.
+
+    Raises
+    ------
+    SizeError
+        E202 a size that the shapes do not tell, E204 a core that is missing or has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> proof = embeds("W[out in] = B[out r] A[r in]", "W[out in] = T[out in]")
+    >>> cores = {"B": np.array([[1.0], [2.0]]), "A": np.array([[3.0, 4.0]])}
+    >>> lift(cores, proof)["T"].tolist()
+    [[3.0, 4.0], [6.0, 8.0]]
+    """
+    known = dict(sizes or {})
+    for name, core in proof.special.cores.items():
+        shape = getattr(cores.get(name), "shape", ())
+        if len(shape) == len(core.slots):
+            for slot, size in zip(core.slots, shape, strict=True):
+                if len(slot) == 1:
+                    known.setdefault(slot[0], int(size))
+    return lift_arrays(proof, cores, known)
+
+
+def lattice(families: Iterable[str | Family] | None = None) -> Lattice:
+    """Decide every ordered pair of families; by default those that are registered.
+
+    A proof at ranks made of ranks is preferred to a cheaper one at ranks that grow with sizes.
+
+    Examples
+    --------
+    >>> print(lattice(["lora", "tied_lora", "lokr"]).table())  # doctest: +NORMALIZE_WHITESPACE
+                0 1 2
+    0 lora      = + .
+    1 tied_lora < = .
+    2 lokr      + + =
+    <BLANKLINE>
+    the row in the column: = the same set at suitable ranks, < a special case at ranks
+    made of its own, + a special case whose ranks grow with a size, . not a special case
+    at any ranks, ? undecided
+    4 of 6 pairs proved (1 of them <), 2 refuted, 0 undecided
+    """
+    chosen = registered().values() if families is None else map(_family, families)
+    by_name = {one.label: one for one in chosen}
+
+    def decide(special: str, general: str) -> Verdict | None:
+        try:
+            return embeds(by_name[special], by_name[general], free=True)
+        except SpecError as error:
+            if error.code != "E130":
+                raise
+            return None
+
+    return make_lattice(by_name, decide)
+
+
+def _family(value: str | Family) -> Family:
+    return resolve(value, any_start=True)
