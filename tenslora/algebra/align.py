@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenslora.algebra.compose import rename, split
+from tenslora.algebra.modify import rename, split
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, format_slot
 

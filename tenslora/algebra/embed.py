@@ -9,6 +9,7 @@ from tenslora.algebra.align import align
 from tenslora.algebra.proof import Proof, check_networks
 from tenslora.algebra.refute import Refutation, refute_networks
 from tenslora.algebra.search import LIMIT, find_witness
+from tenslora.errors import SpecError
 from tenslora.spec import Network
 
 __all__ = ["Undecided", "Verdict", "embed_networks"]
@@ -81,7 +82,12 @@ def embed_networks(
     found = find_witness(one, two, limit=limit, **fixed)
     witness = found.free if free and found.free is not None else found.witness
     if witness is not None:
-        return check_networks(one, two, witness, aligned=steps, **fixed)
+        try:
+            return check_networks(one, two, witness, aligned=steps, **fixed)
+        except SpecError as error:
+            if error.code != "E132":  # groups of several bonds that its lines cannot tell apart
+                raise
+            found.notes.append(f"a witness that cannot be written: {error.what}")
     refutation = refute_networks(one, two)
     return (
         refutation

@@ -183,8 +183,11 @@ class _Substitution:
         return chosen
 
     def run(self) -> tuple[Term, ...]:
-        for name in self.general.cores:
-            told = fit_slots(self.definitions[name], self.bonds, self.general)
+        pending = list(self.general.cores.values())
+        while pending:  # first the cores whose slots tell each bond apart
+            core = next((c for c in pending if self.plain(c)), pending[0])
+            pending.remove(core)
+            told = fit_slots(self.definitions[core.name], self.bonds, self.general)
             for bond, slot in told.items():
                 self.bonds[bond] = tuple(map(self.fresh, slot))
         terms: list[Term] = []
@@ -196,6 +199,11 @@ class _Substitution:
                 self.equate(core)
         self.settle()
         return tuple(terms)
+
+    def plain(self, core: Core) -> bool:
+        """Whether no slot of ``core`` joins two bonds that are not known yet."""
+        bonds = set(self.general.bonds) - set(self.bonds)
+        return all(len(bonds.intersection(slot)) < 2 for slot in core.slots)
 
     def value(self, core: Core) -> list[tuple[Core, ...]]:
         """Return the value of one core where it stands, as a sum of products."""

@@ -50,10 +50,8 @@ def find_witness(
     """
     found = Search()
     small = eliminate(special)
-    if len({c.name for t in general.terms for c in t.cores}) != sum(
-        len(t.cores) for t in general.terms
-    ) or any(c.is_constant for t in general.terms for c in t.cores):
-        found.notes.append("the larger network has a core in two places, or constant cores")
+    if (note := _unsearched(general)) is not None:
+        found.notes.append(note)
         return found
     if len(small.terms) > len(general.terms):
         found.notes.append(f"a sum of {len(small.terms)} in one of {len(general.terms)} terms")
@@ -68,6 +66,19 @@ def find_witness(
                 found.free = Witness(tuple(free[name] for name in general.cores))
             return found
     return found
+
+
+def _unsearched(general: Network) -> str | None:
+    """Say what a network has that the search does not know how to fill."""
+    cores = [core for term in general.terms for core in term.cores]
+    if any(core.is_constant for core in cores):
+        return "the larger network has constant cores"
+    if len({core.name for core in cores}) < len(cores):
+        return "the larger network has one core in two places"
+    bonds = [bond for term in general.terms for bond in term.indices if bond in general.bonds]
+    if len(set(bonds)) < len(bonds):
+        return "the larger network has one bond in two terms"
+    return None
 
 
 _Definitions = dict[str, Definition]

@@ -1,0 +1,47 @@
+"""What operators on networks are made of: changing every core, new names, and one error."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from tenslora.errors import SpecError
+from tenslora.spec import Core, Network, Term
+
+__all__ = ["fresh", "map_network", "map_terms", "renamed", "unknown"]
+
+
+def map_network(network: Network, change: Callable[[Core], Core]) -> Network:
+    """Change the target and every core."""
+    return Network(change(network.target), map_terms(network.terms, change))
+
+
+def map_terms(terms: Iterable[Term], change: Callable[[Core], Core | None]) -> tuple[Term, ...]:
+    """Change every core; cores that become ``None`` go."""
+    changed = (tuple(map(change, term.cores)) for term in terms)
+    return tuple(Term(tuple(c for c in cores if c is not None)) for cores in changed)
+
+
+def renamed(core: Core, cores: Mapping[str, str], indices: Mapping[str, str]) -> Core:
+    """Give a core and its indices other names; constants keep theirs."""
+    name = core.name if core.is_constant else cores.get(core.name, core.name)
+    return Core(name, tuple(tuple(indices.get(i, i) for i in slot) for slot in core.slots))
+
+
+def fresh(name: str, avoid: Collection[str], taken: set[str]) -> str:
+    """Return ``name``, or with a number behind where it is in ``avoid``; note it in ``taken``."""
+    stem, n = name.rstrip("0123456789") or name, 2
+    if name in avoid:
+        while f"{stem}{n}" in taken or f"{stem}{n}" in avoid:
+            n += 1
+        name = f"{stem}{n}"
+    taken.add(name)
+    return name
+
+
+def unknown(network: Network, name: str, kind: str, known: Iterable[str]) -> SpecError:
+    """Return the error for a name that a network does not have (E120)."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    advice = f"Did you mean {close[0]!r}? " if close else ""
+    advice += f"It has {', '.join(sorted(known)) or 'none'}."
+    return SpecError("E120", f"{name!r} is no {kind} of {network}", advice=advice)
