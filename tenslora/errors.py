@@ -49,6 +49,7 @@ CODES: dict[str, str] = {
     "E121": "two families that do not fit together",
     "E122": "parts of an index that do not fit",
     "E123": "an index that cannot be taken out of, or put into, a core",
+    "E124": "modes that are not those of the target",
     "E130": "two families whose targets differ",
     "E131": "a witness without a core, with one that is unknown, or with one twice",
     "E132": "a line of a witness that does not have the slots of its core",
@@ -76,6 +77,7 @@ CODES: dict[str, str] = {
     "E307": "a family name that is taken",
     "E308": "an unknown dropout point, or a probability outside [0, 1)",
     "E309": "a seed that is not a non-negative integer",
+    "E310": "two families whose settings do not go together",
     # adapters on models
     "E401": "an unknown mode of a plan",
     "E402": "a plan without the size of every index",

@@ -1,6 +1,36 @@
 """The algebra of networks: operators, laws of rewriting, and proofs of special cases.
 
-Everything here is structure: no sizes, no arrays, except where a proof is run on them.
+Everything here is structure: no sizes, no arrays, except where a proof is run on them. The
+functions that take families, names and equations are in :mod:`tenslora.family`.
 """
 
 from __future__ import annotations
+
+from tenslora.algebra.align import align
+from tenslora.algebra.constants import eliminate
+from tenslora.algebra.embed import Undecided, Verdict, embed_networks
+from tenslora.algebra.lattice import Lattice
+from tenslora.algebra.lifting import lift_arrays, lifted_sizes
+from tenslora.algebra.picture import lattice_svg
+from tenslora.algebra.proof import Proof, check_networks
+from tenslora.algebra.refute import Refutation, refute_networks
+from tenslora.algebra.witness import Definition, Witness, parse_witness
+
+__all__ = [
+    "Definition",
+    "Lattice",
+    "Proof",
+    "Refutation",
+    "Undecided",
+    "Verdict",
+    "Witness",
+    "align",
+    "check_networks",
+    "eliminate",
+    "embed_networks",
+    "lattice_svg",
+    "lift_arrays",
+    "lifted_sizes",
+    "parse_witness",
+    "refute_networks",
+]

@@ -17,15 +17,12 @@ __all__ = ["RELATIONS", "Relation", "prove"]
 TUCKER2 = "W[layer proj out in] = V[layer proj out b] G[layer proj b a] U[layer proj a in]"
 LOTR_ONE_PAIR = "W[layer proj out in] = B[out s] G[layer proj s r] A[r in]"
 METATT5 = (
-    "W[layer proj (head head_dim) in] = "
-    "B[head_dim d] H[d head c] P[c proj b] D[b layer a] A[a in]"
+    "W[layer proj (head head_dim) in] = B[head_dim d] H[d head c] P[c proj b] D[b layer a] A[a in]"
 )
 CARA = "W[site (head head_dim) in] = A[in r] H[head r] B[head_dim r] S[site r] w[r]"
 MOSLORA = "W[layer proj out in] = B[layer proj out b] M[layer proj b a] A[layer proj a in]"
 LORA_XS = "W[layer proj out in] = U[layer proj out s] R[layer proj s r] V[layer proj r in]"
-TINYLORA = (
-    "W[layer proj out in] = U[layer proj out s] v[layer proj u] P[u r s] V[layer proj r in]"
-)
+TINYLORA = "W[layer proj out in] = U[layer proj out s] v[layer proj u] P[u r s] V[layer proj r in]"
 CP3 = "W[site out in] = B[out r] d[site r] A[in r]"
 TT_MATRIX2 = "W[layer proj (o1 o2) (i1 i2)] = G1[layer proj o1 i1 a] G2[layer proj a o2 i2]"
 LOKR_UNIT = "W[layer proj out in] = C[layer proj] B[layer proj out r] A[layer proj r in]"

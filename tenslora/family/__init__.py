@@ -4,18 +4,65 @@ from __future__ import annotations
 
 from tenslora.family.bound import Bound
 from tenslora.family.family import Family, family
+from tenslora.family.operators import (
+    add,
+    compose,
+    freeze,
+    hadamard,
+    join,
+    kron,
+    rename,
+    restrict,
+    split,
+    squeeze,
+    tie,
+    transpose,
+    untie,
+)
+from tenslora.family.proving import check, embeds, lattice, lift
 from tenslora.family.ranks import parse_ranks
 from tenslora.family.registry import register, registered, resolve
 from tenslora.family.scale import Scale, parse_scale
+from tenslora.family.shapes import (
+    block_term,
+    cp,
+    hierarchical_tucker,
+    tensor_ring,
+    tensor_train,
+    tucker,
+)
 
 __all__ = [
     "Bound",
     "Family",
     "Scale",
+    "add",
+    "block_term",
+    "check",
+    "compose",
+    "cp",
+    "embeds",
     "family",
+    "freeze",
+    "hadamard",
+    "hierarchical_tucker",
+    "join",
+    "kron",
+    "lattice",
+    "lift",
     "parse_ranks",
     "parse_scale",
     "register",
     "registered",
+    "rename",
     "resolve",
+    "restrict",
+    "split",
+    "squeeze",
+    "tensor_ring",
+    "tensor_train",
+    "tie",
+    "transpose",
+    "tucker",
+    "untie",
 ]

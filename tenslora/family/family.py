@@ -136,6 +136,39 @@ class Family:
         factor = self.scale.factor({b: complete[b] for b in self.bonds}, alpha)
         return Bound(self, complete, factor)
 
+    def __add__(self, other: object) -> Family:
+        """Return the family of sums; see :func:`tenslora.add`."""
+        if not isinstance(other, Family):
+            return NotImplemented
+        from tenslora.family.operators import add
+
+        return add(self, other)
+
+    def __mul__(self, factor: object) -> Family:
+        """Return the family of ``factor * W``."""
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+            return NotImplemented
+        from tenslora.family.operators import scaled
+
+        return scaled(self, factor)
+
+    __rmul__ = __mul__
+
+    def __matmul__(self, other: object) -> Family:
+        """Return the family of matrix products, this one after ``other``."""
+        if not isinstance(other, Family):
+            return NotImplemented
+        from tenslora.family.operators import compose
+
+        return compose(self, other)
+
+    @property
+    def T(self) -> Family:  # noqa: N802 - as numpy and torch call it
+        """The family of transposes."""
+        from tenslora.family.operators import transpose
+
+        return transpose(self)
+
     def to_json(self) -> dict[str, Any]:
         """Return the family as a JSON object; :meth:`from_json` reads it."""
         return {

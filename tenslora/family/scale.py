@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tenslora.errors import FamilyError
 from tenslora.spec import Network
@@ -13,15 +13,16 @@ from tenslora.spec import Network
 __all__ = ["Scale", "parse_scale"]
 
 _CONSTANT = re.compile(r"constant(?:\(\s*([^()\s]+)\s*\))?")
-_RATIO = re.compile(r"alpha\s*/\s*(?:sqrt\(\s*(\w+)\s*\)|(\w+))")
+_RATIO = re.compile(r"(?:([^\s*]+)\s*\*\s*)?alpha\s*/\s*(?:sqrt\(\s*(\w+)\s*\)|(\w+))")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """``constant``: ``value``; ``ratio``: alpha / rank; ``root``: alpha / sqrt(rank).
+    """``constant``: ``value``; ``ratio``: value * alpha / rank; ``root``: with sqrt(rank).
 
-    ``bond`` names the reference rank. Without an alpha the ratio is 1, that is, alpha is taken to
-    be the rank (or its root). An alpha given to a constant scale takes the constant's place.
+    ``bond`` names the reference rank. Without an alpha the ratio is ``value``, that is, alpha is
+    taken to be the rank (or its root). An alpha given to a constant scale takes the constant's
+    place.
 
     >>> Scale("ratio", bond="r").factor({"r": 8}, alpha=16)
     2.0
@@ -47,18 +48,39 @@ class Scale:
         if self.kind == "constant" or self.bond is None:
             return self.value if alpha is None else float(alpha)
         if alpha is None:
-            return 1.0
+            return self.value
         rank = ranks[self.bond]
-        return float(alpha) / (rank if self.kind == "ratio" else math.sqrt(rank))
+        return self.value * float(alpha) / (rank if self.kind == "ratio" else math.sqrt(rank))
+
+    def times(self, factor: float) -> Scale:
+        """Return the rule that gives ``factor`` times as much.
+
+        >>> str(Scale("ratio", bond="r").times(0.5))
+        '0.5*alpha/r'
+
+        Raises
+        ------
+        FamilyError
+            E305 where the factor is no finite number.
+        """
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not number or not math.isfinite(factor):
+            what = f"a family times {factor!r}, which is not a finite number"
+            raise FamilyError("E305", what, advice="Multiply by a number, such as 0.5.")
+        return replace(self, value=self.value * float(factor))
 
     def __str__(self) -> str:
         if self.kind == "constant":
             return "constant" if self.value == 1.0 else f"constant({self.value!r})"
-        return f"alpha/{self.bond}" if self.kind == "ratio" else f"alpha/sqrt({self.bond})"
+        times = "" if self.value == 1.0 else f"{self.value!r}*"
+        rank = self.bond if self.kind == "ratio" else f"sqrt({self.bond})"
+        return f"{times}alpha/{rank}"
 
 
 def parse_scale(text: str | Scale, network: Network) -> Scale:
     """Read ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)``, with r a bond.
+
+    A ratio may have a factor in front: ``0.5*alpha/r``.
 
     >>> from tenslora.spec import parse
     >>> str(parse_scale("alpha / sqrt(r)", parse("W[out in] = B[out r] A[r in]")))
@@ -66,20 +88,25 @@ def parse_scale(text: str | Scale, network: Network) -> Scale:
     """
     text = str(text).strip()
     match = _CONSTANT.fullmatch(text)
-    if match is not None:
-        try:
-            value = float(match[1] or 1.0)
-        except ValueError:
-            value = math.nan
-        if math.isfinite(value):
-            return Scale("constant", value)
+    if match is not None and (value := _number(match[1])) is not None:
+        return Scale("constant", value)
     match = _RATIO.fullmatch(text)
-    if match is None:
+    factor = None if match is None else _number(match[1])
+    if match is None or factor is None:
         advice = "Rules: constant, constant(0.5), alpha/r, alpha/sqrt(r), with r a bond."
         raise FamilyError("E305", f"unknown scale rule {text!r}", advice=advice)
-    bond = match[1] or match[2]
+    bond = match[2] or match[3]
     if bond not in network.bonds:
         what = f"the scale {text!r} refers to {bond!r}, which is no bond of {network}"
         bonds = ", ".join(network.bonds) or "none; use constant"
         raise FamilyError("E305", what, advice=f"The bonds are: {bonds}.")
-    return Scale("root" if match[1] else "ratio", bond=bond)
+    return Scale("root" if match[2] else "ratio", factor, bond)
+
+
+def _number(text: str | None) -> float | None:
+    """Read a finite number; nothing at all is 1."""
+    try:
+        value = float(text or 1.0)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -174,6 +174,6 @@ def test_aligned_targets_are_equal(one, two):
 
 
 def test_sites_that_correspond_to_nothing():
-    with pytest.raises(tl.TensloraError, match="E130: .* have different sites") as caught:
+    with pytest.raises(tl.TensloraError, match=r"E130: .* have different sites") as caught:
         embeds("lora", "W[out in] = B[out r] A[r in]")
     assert "Only the first has layer proj, only the second none" in str(caught.value)

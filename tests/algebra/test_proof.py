@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_a_core_in_two_places():
 
 
 def test_frozen_cores_are_not_filled_from_trained_ones():
-    with pytest.raises(tl.TensloraError, match="E134: core B of .* is frozen, b is trained"):
+    with pytest.raises(tl.TensloraError, match=r"E134: core B of .* is frozen, b is trained"):
         check_networks(
             parse("W[out in] = b[out r] A[r in]"),
             parse("W[out in] = B[out r] A[r in]"),
@@ -181,13 +182,16 @@ def test_a_mutated_witness_is_refused_or_true(n, relation, data):
     assert holds(proof, {i: 2 + k % 2 for k, i in enumerate(proof.special.indices)})
 
 
+def _swapped(one, two, found):
+    return {one: two, two: one}.get(found[0], found[0])
+
+
 def _mutations(right):
     found = {right}
     names = re.findall(r"(?<=[\[ (])\w+(?=[\] )])", right)
     for one in set(names):
         for two in set(names) - {one}:
-            swap = {one: two, two: one}
-            found.add(re.sub(r"\w+(?![\w\[])", lambda m: swap.get(m[0], m[0]), right))
+            found.add(re.sub(r"\w+(?![\w\[])", partial(_swapped, one, two), right))
             found.add(re.sub(rf"\b{one}\b(?!\[)", two, right, count=1))
     found |= {right.replace("eye[", "ones[", 1), right.replace("ones[", "zeros[", 1)}
     found |= {right.replace("eye[", "zeros[", 1), right + " " + right.split(" ")[0]}

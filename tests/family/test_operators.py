@@ -1,0 +1,278 @@
+"""Operators on families: the update is what numpy says, and settings go with their cores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import tenslora as tl
+from tenslora.family import Family
+from tenslora.testing import dense, families
+
+LORA = tl.resolve("lora")
+LOTR = tl.resolve("lotr")
+SIZES = {"layer": 2, "proj": 3, "out": 4, "in": 5}
+
+
+def update(family, cores, ranks, sizes=SIZES):
+    bound = family.bind(sizes, **{b: ranks.get(b, 2) for b in family.bonds})
+    return bound.scale * dense(bound.network, cores, bound.sizes)
+
+
+def values(family, sizes=SIZES, seed=0):
+    bound = family.bind(sizes, rank=2)
+    generator = np.random.default_rng(seed)
+    return {name: generator.normal(size=shape) for name, shape in bound.shapes.items()}
+
+
+def test_sum_of_two_families():
+    made = LORA + LOTR
+    f, g = values(LORA, seed=1), values(LOTR, seed=2)
+    names = {"B": "B2", "A": "A2", "G": "G"}
+    cores = {**f, **{names[name]: array for name, array in g.items()}}
+    wanted = dense(LORA.network, f, {**SIZES, "r": 2})
+    wanted = wanted + dense(LOTR.network, g, {**SIZES, "r": 2, "s": 2})
+    np.testing.assert_allclose(update(made, cores, {}), wanted)
+    assert {c for c, rule in made.init.items() if str(rule) == "zeros"} == {"B"} | {
+        names[c] for c, rule in LOTR.init.items() if str(rule) == "zeros"
+    }
+
+
+def test_multiples():
+    half = 0.5 * LORA
+    cores = values(LORA)
+    np.testing.assert_allclose(update(half, cores, {}), 0.5 * update(LORA, cores, {}))
+    assert str((LORA * 4).scale) == "4.0*alpha/r"
+    bound = (LORA * 4).bind(SIZES, r=2, alpha=8)
+    assert bound.scale == 16.0
+    assert str((3 * tl.resolve("tenslora.qkv")).scale) == "constant(3.0)"
+    assert Family.from_json(half.to_json()) == half
+    for wrong in ("2", True, None):
+        with pytest.raises(TypeError):
+            LORA * wrong
+    with pytest.raises(tl.TensloraError, match="E305"):
+        LORA * float("nan")
+
+
+def test_transposed():
+    cores = values(LORA, {**SIZES, "out": 5, "in": 4})
+    turned = LORA.T
+    wanted = np.swapaxes(update(LORA, cores, {}, {**SIZES, "out": 5, "in": 4}), -1, -2)
+    np.testing.assert_allclose(update(turned, cores, {}), wanted)
+    assert turned.T.network == LORA.network
+
+
+def test_product_of_matrices():
+    made = LORA @ LOTR
+    assert "mid" in made.bonds
+    assert str(made.scale) == "alpha/r"
+    wide = {**SIZES, "in": 2}
+    f, g = values(LORA, wide, 1), values(LOTR, {**SIZES, "out": 2}, 2)
+    cores = {**f, "B2": g["B"], "G": g["G"], "A2": g["A"]}
+    wanted = dense(LORA.network, f, {**wide, "r": 2}) @ dense(
+        LOTR.network, g, {**SIZES, "out": 2, "r": 2, "s": 2}
+    )
+    np.testing.assert_allclose(update(made, cores, {}), wanted)
+
+
+def test_loha_and_lokr_are_products_of_families():
+    loha = tl.rename(tl.hadamard("lora", "lora"), B="B1", A="A1", r2="s")
+    assert loha.network.canonical() == tl.resolve("loha").network.canonical()
+    assert str(loha.scale) == "alpha/r"
+    assert [str(loha.init[c]) for c in ("B1", "B2")] == ["zeros", "kaiming"]
+    lokr = tl.kron(
+        "W[layer proj out in] = C[layer proj out in]", "lora", out=("o1", "o2"), in_=("i1", "i2")
+    )
+    assert lokr.network.canonical() == tl.resolve("lokr").network.canonical()
+    assert str(lokr.init["C"]) == "zeros"
+    assert str(lokr.scale) == "alpha/r"
+
+
+def test_tie_and_untie():
+    shared = tl.tie("lora", "layer", ["A"])
+    assert shared.network.cores["A"].indices == ("proj", "r", "in")
+    assert tl.untie(shared, "layer", "A").network == LORA.network
+    assert shared.scale == LORA.scale
+
+
+def test_split_join_squeeze_restrict():
+    heads = tl.split("lora", "out", "head", "head_dim")
+    assert heads.network.output == ("head", "head_dim")
+    assert tl.join(heads, "head", "head_dim", into="out").network == LORA.network
+    assert tl.squeeze("lokr", "o1", "i1").network.target.slots[-1] == ("i2",)
+    q = tl.restrict("lora", proj="q")
+    assert q.network.sites == ("layer",)
+    assert q.summary == "lora at proj=q"
+    with pytest.raises(tl.TensloraError, match=r"E310: the scale alpha/r .* which is split"):
+        tl.split("lora", "r", "r1", "r2")
+    assert tl.split("lora", "r", "r1", "r2", scale="constant").bonds == ("r1", "r2")
+    with pytest.raises(tl.TensloraError, match="E310"):
+        tl.squeeze("lora", "r")
+
+
+def test_rename_moves_everything():
+    one = tl.family(
+        "W[out in] = B[out r] A[r in]",
+        init={"B": "zeros"},
+        scale="alpha/r",
+        lr={"B": 16.0},
+        ranks={"r": 4},
+    )
+    two = tl.rename(one, {"in": "inp"}, B="U", r="s")
+    assert two.equation == "W[out inp] = U[out s] A[s inp]"
+    assert (str(two.scale), dict(two.lr), dict(two.ranks)) == ("alpha/s", {"U": 16.0}, {"s": 4})
+    assert str(two.init["U"]) == "zeros"
+
+
+def test_freeze():
+    frozen = tl.freeze("lora", "A")
+    assert frozen.frozen == {"A"}
+    assert frozen.bind(SIZES, r=2).trainable_parameters == 2 * 3 * 4 * 2
+    with pytest.raises(tl.TensloraError, match="E301"):
+        tl.freeze("lora", "X")
+    with pytest.raises(tl.TensloraError, match=r"E30[34]"):
+        tl.freeze("lora", "A", "B")
+
+
+def test_shared_cores():
+    made = tl.add(LORA, LORA, share=["A"])
+    assert set(made.network.cores) == {"B", "A", "B2"}
+    other = tl.family(LORA.network, init={"B": "zeros", "A": "ones"}, scale="alpha/r")
+    with pytest.raises(tl.TensloraError, match="E310: the shared core A is kaiming"):
+        tl.add(LORA, other, share=["A"])
+
+
+def test_scales_that_differ():
+    with pytest.raises(tl.TensloraError, match=r"E310: a sum of lora, scaled by alpha/r"):
+        tl.add("lora", "tenslora.qkv")
+    assert str(tl.add("lora", "tenslora.qkv", scale="constant").scale) == "constant"
+    root = tl.family(LORA.network, init={"B": "zeros"}, scale="alpha/sqrt(r)")
+    with pytest.raises(tl.TensloraError, match="E310: a product of"):
+        tl.hadamard(root, LORA)
+    const = tl.family(LORA.network, init={"B": "zeros"}, scale="constant(0.5)")
+    assert str(tl.hadamard(const, LORA).scale) == "0.5*alpha/r2"
+    assert str(tl.hadamard(LORA, const).scale) == "0.5*alpha/r"
+
+
+def test_dropouts_that_differ():
+    one = tl.family(LORA.network, init={"B": "zeros"}, dropout={"input": 0.1})
+    two = tl.family(LORA.network, init={"B": "zeros"}, dropout={"input": 0.2})
+    three = tl.family(LORA.network, init={"B": "zeros"})
+    assert (one + three).dropout == {"input": 0.1}
+    with pytest.raises(tl.TensloraError, match="E310: sum of dropouts"):
+        one + two
+
+
+def test_other_targets():
+    with pytest.raises(tl.TensloraError, match="E121"):
+        LORA + tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+    with pytest.raises(TypeError):
+        LORA + 3
+
+
+@given(families(max_cores=3))
+def test_results_are_ordinary_families(family):
+    for made in (tl.add(family, family), tl.transpose(family), 2 * family):
+        assert tl.parse(made.equation) == made.network
+        assert Family.from_json(made.to_json()) == made
+
+
+BUILT = {
+    "tenslora.att": (tl.tucker, "W[layer proj (head head_dim) in]", ["in", "head_dim", "head"]),
+    "tenslora.qkv": (tl.tucker, "W[layer proj out in]", ["in", "out", "proj"]),
+    "tenslora.depth": (tl.tucker, "W[layer proj out in]", ["in", "out", "layer"]),
+    "tenslora.att_qkv": (
+        tl.tucker,
+        "W[layer proj (head head_dim) in]",
+        ["in", "head_dim", "head", "proj"],
+    ),
+    "tenslora.att_depth": (
+        tl.tucker,
+        "W[layer proj (head head_dim) in]",
+        ["in", "head_dim", "head", "layer"],
+    ),
+    "tenslora.qkv_depth": (tl.tucker, "W[layer proj out in]", None),
+    "tenslora.att_qkv_depth": (tl.tucker, "W[layer proj (head head_dim) in]", None),
+    "tenslora_cp.att": (tl.cp, "W[layer proj (head head_dim) in]", "in head_dim head"),
+    "tenslora_cp.qkv": (tl.cp, "W[layer proj out in]", ["in", "out", "proj"]),
+    "tenslora_cp.depth": (tl.cp, "W[layer proj out in]", ["in", "out", "layer"]),
+    "tenslora_cp.qkv_depth": (tl.cp, "W[layer proj out in]", None),
+    "tenslora_cp.att_qkv_depth": (tl.cp, "W[layer proj (head head_dim) in]", None),
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_builders_give_the_catalogue(name):
+    make, target, modes = BUILT[name]
+    made, known = make(target, modes), tl.resolve(name)
+    assert made.equation == known.equation
+    assert made.init == known.init
+
+
+def test_builders_give_other_shapes():
+    fact = tl.tucker("W[site out in]", ["out", "in", "site"], names={"site": "P", "core": "C"})
+    assert bool(tl.embeds(fact, "fact_tk", free=True))
+    assert bool(tl.embeds("fact_tk", fact, free=True))
+    train = tl.tensor_train("W[layer proj out in]", ["out", "proj", "layer", "in"])
+    renamed = tl.rename(train, V="B", U="A", a="c", c="a")
+    assert renamed.network.canonical() == tl.resolve("metatt4").network.canonical()
+    six = tl.tensor_train(
+        "W[layer proj (o1 o2 o3) (i1 i2 i3)]",
+        ["o1", "o2", "o3", "i1", "i2", "i3"],
+        names={m: f"G{n + 1}" for n, m in enumerate(["o1", "o2", "o3", "i1", "i2", "i3"])},
+    )
+    assert six.network.canonical() == tl.resolve("tt_lora").network.canonical()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [tl.tucker, tl.cp, tl.tensor_train, tl.tensor_ring, tl.block_term, tl.hierarchical_tucker],
+)
+@pytest.mark.parametrize(
+    ("target", "modes"),
+    [
+        ("W[layer proj (head head_dim) in]", None),
+        ("W[layer proj (head head_dim) in]", ["(layer proj)", "in", "head", "head_dim"]),
+        ("W[layer proj out in]", ["out", "in"]),
+        ("W[a out in]", ["out", "in", "a"]),
+    ],
+)
+def test_built_families_bind_and_start(make, target, modes):
+    made = make(target, modes)
+    sizes = dict.fromkeys(made.network.target.indices, 4)
+    bound = made.bind(sizes, rank=2)
+    arrays = bound.arrays()
+    assert not dense(made.network, arrays, bound.sizes).any()
+    assert bool(tl.embeds(made, made))
+    assert Family.from_json(made.to_json()) == made
+
+
+ERRORS = {
+    "unknown mode": (lambda: tl.tucker("W[out in]", ["out", "x"]), "E124: mode 'x' is no index"),
+    "twice": (lambda: tl.cp("W[out in]", ["out", "in", "in"]), "E124: .* stands twice"),
+    "missing": (lambda: tl.cp("W[out in]", ["out"]), "E124: feature 'in' .* is in no mode"),
+    "equation": (lambda: tl.cp("W[out in] = A[out in]"), "E124: .* is not the target"),
+    "names": (lambda: tl.cp("W[out in]", names={"x": "Y"}), "E124: names has 'x'"),
+    "target": (lambda: tl.cp("W[out]"), "E106"),
+    "ring": (lambda: tl.tensor_ring("W[out in]", ["(out in)"]), "E124: a ring of one core"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_of_builders(name):
+    call, text = ERRORS[name]
+    with pytest.raises(tl.TensloraError, match=text):
+        call()
+
+
+def test_what_tensorly_says():
+    tensorly = pytest.importorskip("tensorly")
+    with tensorly.backend_context("numpy"):
+        ring = tl.tensor_ring("W[layer out in]", ["out", "layer", "in"])
+        bound = ring.bind(layer=2, out=3, **{"in": 4}, a=2, b=3, c=2)
+        generator = np.random.default_rng(0)
+        cores = {n: generator.normal(size=s) for n, s in bound.shapes.items()}
+        full = tensorly.tr_tensor.tr_to_tensor([cores["V"], cores["D"], cores["U"]])
+        w = dense(ring.network, cores, bound.sizes)
+        np.testing.assert_allclose(w, full.transpose(1, 0, 2))
