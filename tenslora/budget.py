@@ -7,14 +7,14 @@ Pure integer arithmetic on networks and sizes; families call it through
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from tenslora.algebra.redundancy import rank_cap
 from tenslora.errors import SizeError
-from tenslora.spec import Core, Network, Term, slot_size
+from tenslora.spec import Network, slot_size
 
-__all__ = ["count_parameters", "fit_ranks", "isorank", "rank_cap"]
+__all__ = ["count_parameters", "fit_ranks", "isorank"]
 
 
 def isorank(network: Network, rank: int) -> dict[str, int]:
@@ -42,59 +42,6 @@ def count_parameters(
     return sum(counts.values()) - still, still
 
 
-def rank_cap(network: Network, bond: str, sizes: Mapping[str, int]) -> int | None:
-    """The largest rank at which no parameter of a bond is redundant, as far as its ends tell.
-
-    A bond joins two cores. Seen as a matrix from the bond to its other indices, either core has at
-    most as many independent rows as those indices have values; target indices on both cores are
-    fixed and do not count. Above that, the two cores could be replaced by smaller ones.
-
-    Parameters
-    ----------
-    network : the equation.
-    bond : the name of one of its bonds.
-    sizes : the sizes of the target's indices, and the ranks that are known.
-
-    Returns
-    -------
-    int or None
-        ``None`` where nothing is known: the bond is in three cores or more (CP), or each end has
-        an index without a size.
-
-    Examples
-    --------
-    >>> from tenslora.spec import parse
-    >>> n = parse("W[layer out in] = B[layer out r] A[layer r in]")
-    >>> rank_cap(n, "r", {"layer": 12, "out": 64, "in": 32})
-    32
-    """
-    caps = [_cap_in(network, term, bond, sizes) for term in network.terms if bond in term.indices]
-    known = [cap for cap in caps if cap is not None]
-    return max(known) if known and len(known) == len(caps) else None
-
-
-def _cap_in(network: Network, term: Term, bond: str, sizes: Mapping[str, int]) -> int | None:
-    ends = [core for core in term.cores if bond in core.indices]
-    if len(ends) != 2:
-        return None
-    target = set(network.target.indices)
-    batch = target.intersection(*(core.indices for core in ends))
-    found = [_carried(core, bond, batch, sizes) for core in ends]
-    return min((cap for cap in found if cap is not None), default=None)
-
-
-def _carried(core: Core, bond: str, batch: Collection[str], sizes: Mapping[str, int]) -> int | None:
-    if core.name == "ones":
-        return 1
-    others = [index for index in core.indices if index != bond and index not in batch]
-    if any(index not in sizes for index in others):
-        return None
-    if core.name == "eye":
-        slots = [slot for slot in core.slots if bond not in slot]
-        return slot_size(slots[0], sizes) if slots else None
-    return math.prod(sizes[index] for index in others)
-
-
 def fit_ranks(
     network: Network,
     sizes: Mapping[str, int],
@@ -106,9 +53,9 @@ def fit_ranks(
     """Choose the ranks whose trained parameters come close to a budget without going over.
 
     All ranks grow together as far as they fit, each only up to what its mode can carry
-    (:func:`rank_cap`); then single ranks grow by one while they fit, the smallest first; last, one
-    rank is lowered by one for another where that comes closer. This is the comparison at equal
-    parameters of TensLoRA (arXiv 2509.19391).
+    (:func:`~tenslora.algebra.redundancy.rank_cap`); then single ranks grow by one while they fit,
+    the smallest first; last, one rank is lowered by one for another where that comes closer. This
+    is the comparison at equal parameters of TensLoRA (arXiv 2509.19391).
 
     Parameters
     ----------

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from tenslora.budget import count_parameters, fit_ranks, isorank, rank_cap
+from tenslora.algebra.redundancy import rank_cap
+from tenslora.budget import count_parameters, fit_ranks, isorank
 from tenslora.errors import SizeError
 from tenslora.spec import core_shape, parse
 

@@ -9,28 +9,52 @@ from __future__ import annotations
 from tenslora.algebra.align import align
 from tenslora.algebra.constants import eliminate
 from tenslora.algebra.embed import Undecided, Verdict, embed_networks
+from tenslora.algebra.forms import normal_form, same
 from tenslora.algebra.lattice import Lattice
 from tenslora.algebra.lifting import lift_arrays, lifted_sizes
 from tenslora.algebra.picture import lattice_svg
 from tenslora.algebra.proof import Proof, check_networks
+from tenslora.algebra.redundancy import Redundancy, redundancies
 from tenslora.algebra.refute import Refutation, refute_networks
+from tenslora.algebra.rewrite import (
+    Rewrite,
+    Simplified,
+    absorb,
+    drop_constants,
+    drop_unit_bonds,
+    join_bonds,
+    merge,
+    simplify,
+)
 from tenslora.algebra.witness import Definition, Witness, parse_witness
 
 __all__ = [
     "Definition",
     "Lattice",
     "Proof",
+    "Redundancy",
     "Refutation",
+    "Rewrite",
+    "Simplified",
     "Undecided",
     "Verdict",
     "Witness",
+    "absorb",
     "align",
     "check_networks",
+    "drop_constants",
+    "drop_unit_bonds",
     "eliminate",
     "embed_networks",
+    "join_bonds",
     "lattice_svg",
     "lift_arrays",
     "lifted_sizes",
+    "merge",
+    "normal_form",
     "parse_witness",
+    "redundancies",
     "refute_networks",
+    "same",
+    "simplify",
 ]

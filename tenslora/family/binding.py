@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, SupportsIndex
 
-from tenslora.budget import count_parameters, fit_ranks, rank_cap
+from tenslora.algebra.redundancy import rank_cap
+from tenslora.budget import count_parameters, fit_ranks
 from tenslora.errors import RedundantRankWarning, SizeError
 from tenslora.spec import Network, complete_sizes, is_count
 

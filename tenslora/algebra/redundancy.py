@@ -1,0 +1,123 @@
+"""Bonds that are larger than what their ends can carry: parameters that add nothing to W."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from tenslora.spec import Core, Network, Term, core_shape, slot_size
+
+__all__ = ["Redundancy", "rank_cap", "redundancies"]
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """That a bond could be smaller with the same set of W.
+
+    Attributes
+    ----------
+    bond, size : the bond and its rank.
+    cap : the largest rank at which its ends can carry something more.
+    parameters : how many parameters the cores lose when the bond is cut down to ``cap``.
+    """
+
+    bond: str
+    size: int
+    cap: int
+    parameters: int
+
+    def __str__(self) -> str:
+        return (
+            f"bond {self.bond} has rank {self.size}, {self.size - self.cap} above the {self.cap} "
+            f"that its ends can carry: {self.parameters:,} parameters are redundant"
+        )
+
+
+def redundancies(network: Network, sizes: Mapping[str, int]) -> tuple[Redundancy, ...]:
+    """Find the bonds that are larger than what either side of them can carry.
+
+    Law: a bond between two cores is a product of two matrices, whose rank is at most the smaller of
+    the other sides; target indices on both cores are fixed and count on neither. A product of a
+    larger inner size is also one of that size. It is asked of cores that stand in one place.
+
+    Parameters
+    ----------
+    network : the equation.
+    sizes : the size of every index, ranks included.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer out in] = B[layer out r] A[layer r in]")
+    >>> print(*redundancies(n, {"layer": 2, "out": 4, "in": 6, "r": 5}))
+    bond r has rank 5, 1 above the 4 that its ends can carry: 20 parameters are redundant
+    """
+    found = []
+    places = [core.name for term in network.terms for core in term.cores]
+    repeated = {
+        i for t in network.terms for c in t.cores if places.count(c.name) > 1 for i in c.indices
+    }
+    for bond in network.bonds:
+        cap = None if bond in repeated else rank_cap(network, bond, sizes)
+        if cap is not None and sizes[bond] > cap:
+            lost = _parameters(network, sizes) - _parameters(network, {**sizes, bond: cap})
+            found.append(Redundancy(bond, sizes[bond], cap, lost))
+    return tuple(found)
+
+
+def _parameters(network: Network, sizes: Mapping[str, int]) -> int:
+    return sum(math.prod(core_shape(core, sizes)) for core in network.cores.values())
+
+
+def rank_cap(network: Network, bond: str, sizes: Mapping[str, int]) -> int | None:
+    """The largest rank at which no parameter of a bond is redundant, as far as its ends tell.
+
+    A bond joins two cores. Seen as a matrix from the bond to its other indices, either core has at
+    most as many independent rows as those indices have values; target indices on both cores are
+    fixed and do not count. Above that, the two cores could be replaced by smaller ones.
+
+    Parameters
+    ----------
+    network : the equation.
+    bond : the name of one of its bonds.
+    sizes : the sizes of the target's indices, and the ranks that are known.
+
+    Returns
+    -------
+    int or None
+        ``None`` where nothing is known: the bond is in three cores or more (CP), or each end has
+        an index without a size.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer out in] = B[layer out r] A[layer r in]")
+    >>> rank_cap(n, "r", {"layer": 12, "out": 64, "in": 32})
+    32
+    """
+    caps = [_cap_in(network, term, bond, sizes) for term in network.terms if bond in term.indices]
+    known = [cap for cap in caps if cap is not None]
+    return max(known) if known and len(known) == len(caps) else None
+
+
+def _cap_in(network: Network, term: Term, bond: str, sizes: Mapping[str, int]) -> int | None:
+    ends = [core for core in term.cores if bond in core.indices]
+    if len(ends) != 2:
+        return None
+    target = set(network.target.indices)
+    batch = target.intersection(*(core.indices for core in ends))
+    found = [_carried(core, bond, batch, sizes) for core in ends]
+    return min((cap for cap in found if cap is not None), default=None)
+
+
+def _carried(core: Core, bond: str, batch: Collection[str], sizes: Mapping[str, int]) -> int | None:
+    if core.name == "ones":
+        return 1
+    others = [index for index in core.indices if index != bond and index not in batch]
+    if any(index not in sizes for index in others):
+        return None
+    if core.name == "eye":
+        slots = [slot for slot in core.slots if bond not in slot]
+        return slot_size(slots[0], sizes) if slots else None
+    return math.prod(sizes[index] for index in others)

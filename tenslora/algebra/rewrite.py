@@ -1,0 +1,112 @@
+"""Laws of rewriting: networks with the same W, or with the same set of W, and the maps of arrays.
+
+Each law gives a :class:`Rewrite`: the network after it, the sizes after it, and what the cores are
+after it. Those that keep the set of W and not the arrays say so, and give the way back as well.
+:func:`simplify` applies all of them until nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tenslora.algebra.bonds import drop_unit_bonds, join_bonds
+from tenslora.algebra.constants import eliminate
+from tenslora.algebra.merging import absorb, merge
+from tenslora.algebra.step import Cores, Rewrite
+from tenslora.spec import Network
+
+__all__ = [
+    "Rewrite",
+    "Simplified",
+    "absorb",
+    "drop_constants",
+    "drop_unit_bonds",
+    "join_bonds",
+    "merge",
+    "simplify",
+]
+
+
+@dataclass(frozen=True)
+class Simplified:
+    """What :func:`simplify` did, one law a line."""
+
+    before: Network
+    after: Network
+    sizes: Mapping[str, int]
+    steps: tuple[Rewrite, ...]
+
+    def forward(self, cores: Cores) -> dict[str, Any]:
+        """Return cores of ``after`` with the W that ``cores`` of ``before`` give."""
+        held = dict(cores)
+        for step in self.steps:
+            held = step.forward(held)
+        return held
+
+    def back(self, cores: Cores) -> dict[str, Any]:
+        """Return cores of ``before`` with the W that ``cores`` of ``after`` give."""
+        held = dict(cores)
+        for step in reversed(self.steps):
+            held = step.back(held)
+        return held
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.before), *map(str, self.steps)])
+
+
+def drop_constants(network: Network, sizes: Mapping[str, int]) -> Rewrite | None:
+    """Remove ``eye`` and ``ones`` as far as they can be (:mod:`tenslora.algebra.constants`).
+
+    Law: sum over x of ``eye[x s]`` f(x) is f(s), and a factor of 1 is none. The arrays stay.
+    """
+    after = eliminate(network)
+    if after == network:
+        return None
+    left = {i: sizes[i] for i in after.indices if i in sizes}
+    return Rewrite("constants", network, after, left, dict, dict)
+
+
+def simplify(
+    network: Network, sizes: Mapping[str, int], frozen: Collection[str] = ()
+) -> Simplified:
+    """Apply every law until nothing changes.
+
+    The set of W is the same, and no law adds a parameter.
+
+    Parameters
+    ----------
+    network : the equation.
+    sizes : the size of every index.
+    frozen : cores that are not trained; they are neither merged nor absorbed.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[out in] = b[out] B[out r] M[r s] A[s in] eye[s t] C[t u] ones[u]")
+    >>> print(simplify(n, {"out": 9, "in": 9, "r": 2, "s": 2, "t": 2, "u": 1}))
+    W[out in] = b[out] B[out r] M[r s] A[s in] eye[s t] C[t u] ones[u]
+    constants: W[out in] = b[out] B[out r] M[r t] A[t in] C[t u] ones[u]
+    unit bond u: W[out in] = b[out] B[out r] M[r t] A[t in] C[t]
+    absorb b into B: W[out in] = B[out r] M[r t] A[t in] C[t]
+    absorb C into M: W[out in] = B[out r] M[r t] A[t in]
+    merge B and M over r: W[out in] = B[out t] A[t in]
+    """
+    steps: list[Rewrite] = []
+    known: Mapping[str, int] = dict(sizes)
+    held = network
+    while (step := _next(held, known, frozen)) is not None:
+        steps.append(step)
+        held, known = step.after, step.sizes
+    return Simplified(network, held, known, tuple(steps))
+
+
+def _next(network: Network, sizes: Mapping[str, int], frozen: Collection[str]) -> Rewrite | None:
+    return (
+        drop_constants(network, sizes)
+        or drop_unit_bonds(network, sizes)
+        or join_bonds(network, sizes)
+        or absorb(network, sizes, frozen)
+        or merge(network, sizes, frozen)
+    )

@@ -1,0 +1,44 @@
+"""One law of rewriting, applied once: the networks, the sizes, and the arrays both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tenslora.spec import Network
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Arrays", "Cores", "Rewrite"]
+
+#: An array of numpy for each core.
+Cores = Mapping[str, "np.ndarray[Any, np.dtype[Any]]"]
+
+#: A map of arrays.
+Arrays = Callable[[Cores], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One law applied once.
+
+    Attributes
+    ----------
+    law : its name.
+    before, after : the networks.
+    sizes : the sizes after it, where sizes were given.
+    forward : from cores of ``before`` to cores of ``after`` with the same W.
+    back : from cores of ``after`` to cores of ``before`` with the same W.
+    """
+
+    law: str
+    before: Network
+    after: Network
+    sizes: Mapping[str, int]
+    forward: Arrays = field(repr=False)
+    back: Arrays = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.law}: {self.after}"
