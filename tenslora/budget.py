@@ -53,8 +53,8 @@ def fit_ranks(
     """Choose the ranks whose trained parameters come close to a budget without going over.
 
     All ranks grow together as far as they fit, each only up to what its mode can carry
-    (:func:`~tenslora.algebra.redundancy.rank_cap`); then single ranks grow by one while they fit,
-    the smallest first; last, one rank is lowered by one for another where that comes closer. This
+    (:func:`tenslora.algebra.redundancies`); then single ranks grow by one while they fit, the
+    smallest first; last, one rank is lowered by one for another where that comes closer. This
     is the comparison at equal parameters of TensLoRA (arXiv 2509.19391).
 
     Parameters

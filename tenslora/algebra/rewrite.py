@@ -14,7 +14,7 @@ from typing import Any
 from tenslora.algebra.bonds import drop_unit_bonds, join_bonds
 from tenslora.algebra.constants import eliminate
 from tenslora.algebra.merging import absorb, merge
-from tenslora.algebra.step import Cores, Rewrite
+from tenslora.algebra.step import Rewrite
 from tenslora.spec import Network
 
 __all__ = [
@@ -38,14 +38,14 @@ class Simplified:
     sizes: Mapping[str, int]
     steps: tuple[Rewrite, ...]
 
-    def forward(self, cores: Cores) -> dict[str, Any]:
+    def forward(self, cores: Mapping[str, Any]) -> dict[str, Any]:
         """Return cores of ``after`` with the W that ``cores`` of ``before`` give."""
         held = dict(cores)
         for step in self.steps:
             held = step.forward(held)
         return held
 
-    def back(self, cores: Cores) -> dict[str, Any]:
+    def back(self, cores: Mapping[str, Any]) -> dict[str, Any]:
         """Return cores of ``before`` with the W that ``cores`` of ``after`` give."""
         held = dict(cores)
         for step in reversed(self.steps):
@@ -57,7 +57,7 @@ class Simplified:
 
 
 def drop_constants(network: Network, sizes: Mapping[str, int]) -> Rewrite | None:
-    """Remove ``eye`` and ``ones`` as far as they can be (:mod:`tenslora.algebra.constants`).
+    """Remove ``eye`` and ``ones`` as far as they can be (:func:`eliminate`).
 
     Law: sum over x of ``eye[x s]`` f(x) is f(s), and a factor of 1 is none. The arrays stay.
     """

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tenslora.spec import Network
-
-if TYPE_CHECKING:
-    import numpy as np
 
 __all__ = ["Arrays", "Cores", "Rewrite"]
 
 #: An array of numpy for each core.
-Cores = Mapping[str, "np.ndarray[Any, np.dtype[Any]]"]
+Cores = Mapping[str, Any]
 
 #: A map of arrays.
 Arrays = Callable[[Cores], dict[str, Any]]
@@ -37,8 +34,8 @@ class Rewrite:
     before: Network
     after: Network
     sizes: Mapping[str, int]
-    forward: Arrays = field(repr=False)
-    back: Arrays = field(repr=False)
+    forward: Callable[[Mapping[str, Any]], dict[str, Any]] = field(repr=False)
+    back: Callable[[Mapping[str, Any]], dict[str, Any]] = field(repr=False)
 
     def __str__(self) -> str:
         return f"{self.law}: {self.after}"

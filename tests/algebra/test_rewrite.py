@@ -120,7 +120,7 @@ STEPS = {
 def test_listed(name):
     text, ranks, wanted = STEPS[name]
     network = parse(text)
-    sizes = {**{i: 4 for i in network.target.indices}, **ranks}
+    sizes = {**dict.fromkeys(network.target.indices, 4), **ranks}
     done = simplify(network, sizes)
     assert same(done.after, network if wanted is None else parse(wanted)), str(done)
 
