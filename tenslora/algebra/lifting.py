@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tenslora.algebra.proof import Proof
 from tenslora.algebra.witness import Definition
 from tenslora.errors import SizeError
-from tenslora.spec import Core, Term, complete_sizes, core_shape
+from tenslora.spec import Core, complete_sizes, core_shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,37 +90,18 @@ def _value(
 ) -> Array:
     import numpy as np
 
-    header = definition.core.indices
-    sizes = {name: known[index] for name, index in proof.sizes[definition.core.name].items()}
-    total = np.zeros([sizes[name] for name in header], dtype)
-    for term in definition.terms:
-        inside = _sizes_inside(proof, term, sizes, known)
-        labels = {name: n for n, name in enumerate(dict.fromkeys([*header, *inside]))}
+    own, header = definition.core.name, definition.core.indices
+    total: Any = 0
+    for n, term in enumerate(definition.terms):
+        inside = {i: known[index] for i, index in proof.sizes[own, n].items()}
+        labels = {i: k for k, i in enumerate(dict.fromkeys([*header, *inside]))}
         operands: list[Any] = []
         for core in term.cores:
             for array, names in _operands(core, arrays, inside, dtype):
-                operands += [array, [labels[name] for name in names]]
-        total += np.einsum(*operands, [labels[name] for name in header], optimize=len(operands) > 4)
-    return total
-
-
-def _sizes_inside(
-    proof: Proof, term: Term, sizes: Mapping[str, int], known: Mapping[str, int]
-) -> dict[str, int]:
-    """Return the size of every name in a term, those that are summed inside it as well."""
-    inside = dict(sizes)
-    for core in term.cores:
-        if core.name in proof.special.cores:
-            of = proof.special.cores[core.name]
-            for slot, own in zip(core.slots, of.slots, strict=True):
-                inside.update({i: known[j] for i, j in zip(slot, own, strict=True)})
-    eyes = [core.slots for core in term.cores if core.name == "eye"]
-    joined = [names for slots in eyes for names in zip(*slots, strict=True)]
-    for _ in joined:
-        for names in joined:
-            found = [inside[name] for name in names if name in inside]
-            inside.update(dict.fromkeys(names, found[0]) if found else {})
-    return inside
+                operands += [array, [labels[i] for i in names]]
+        made = np.einsum(*operands, [labels[i] for i in header], optimize=len(operands) > 4)
+        total = total + made
+    return np.asarray(total)
 
 
 def _operands(

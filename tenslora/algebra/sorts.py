@@ -50,6 +50,11 @@ class Sorts:
         """Say that ``name`` has the size of the network's ``index``; whether that can be."""
         return self._agree(name, _own(index))
 
+    def agrees(self, name: str, index: str) -> bool:
+        """Whether ``name`` could have the size of the network's ``index``; nothing is said."""
+        first, second = self._root(name), self._root(_own(index))
+        return first == second or first not in self._named or second not in self._named
+
     def link(self, one: str, two: str) -> bool:
         """Say that two names have one size; whether that can be."""
         return self._agree(one, two)

@@ -79,16 +79,10 @@ def test_a_connected_network_holds_any_other(data):
     special = data.draw(networks(max_terms=1, max_cores=4))
     general = data.draw(connected(special))
     verdict = embed_networks(special, general)
-    cores = [c for t in special.terms for c in t.cores]
-    grouped = any(len(slot) > 1 for c in cores for slot in c.slots)
-    if grouped and any(c.name == "eye" or cores.count(c) < repeats(c, cores) for c in cores):
-        return  # a group here and one index there is not told apart by a witness
+    if any(c.name == "eye" for t in special.terms for c in t.cores):
+        return  # eye over groups is not searched
     assert isinstance(verdict, Proof), str(verdict)
     agree_or_skip(verdict)
-
-
-def repeats(core, cores):
-    return sum(other.name == core.name for other in cores)
 
 
 @given(networks())

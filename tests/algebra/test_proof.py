@@ -147,6 +147,22 @@ def test_a_core_in_two_places():
         check_networks(square, plain, "B[out r] = B[out x] M[x r]; A[r in] = A[r in]")
 
 
+def test_an_array_that_is_read_in_two_ways():
+    """Found by the long run: M is (layer out) in one place and (proj in) in the other."""
+    two = parse("W[layer proj out in] = M[(layer out)] M[(proj in)] A[layer in]")
+    full = parse("W[layer proj out in] = T[layer proj out in]")
+    proof = check_networks(
+        two, full, "T[layer proj out in] = M[(layer out)] M[(proj in)] A[layer in]"
+    )
+    assert holds(proof, {"layer": 2, "out": 3, "proj": 3, "in": 2})
+    one = parse("W[layer (o1 o2) in] = A0[o1 in] A1[(o1 o2)] A2[layer in b] A1[b]")
+    full = parse("W[layer (o1 o2) in] = T[layer o1 o2 in]")
+    proof = check_networks(
+        one, full, "T[layer o1 o2 in] = A0[o1 in] A1[(o1 o2)] A2[layer in b] A1[b]"
+    )
+    assert holds(proof, {"layer": 2, "o1": 2, "o2": 3, "in": 2, "b": 6})
+
+
 def test_frozen_cores_are_not_filled_from_trained_ones():
     with pytest.raises(tl.TensloraError, match=r"E134: core B of .* is frozen, b is trained"):
         check_networks(
