@@ -103,6 +103,7 @@ CODES: dict[str, str] = {
     "E514": "a module in train that cannot be trained beside the adapter",
     "E515": "a dropout that is no probability",
     "E516": "checkpointed forwards with different adapters wait for one backward",
+    "E517": "an adapter that cannot be lifted to another family",
     # reading JSON
     "E601": "JSON of an unknown schema version",
     "E602": "JSON with unknown or missing keys",

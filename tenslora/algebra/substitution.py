@@ -115,6 +115,7 @@ class Substitution:
         return Core(core.name, tuple(slots))
 
     def written(self, name: str, n: int, term: Term, names: Mapping[str, str]) -> tuple[Core, ...]:
+        """Return a term of a definition with its names where it stands; inner ones are new."""
         found = dict.fromkeys(i for core in term.cores for i in core.indices if i not in names)
         inner = {index: self.fresh(index) for index in found}
         self.inner.setdefault((name, n), inner)

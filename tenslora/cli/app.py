@@ -9,14 +9,22 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 import tenslora
-from tenslora.cli import about, symbolic, training
+from tenslora.cli import about, proofs, symbolic, training
 from tenslora.cli.command import Command, Parser, did_you_mean
 from tenslora.cli.output import one_line, quiet_pipe, say, short_warnings, show_answer, to_json
 from tenslora.errors import TensloraError, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = {c.name: c for c in (*symbolic.COMMANDS, *training.COMMANDS, *about.COMMANDS)}
+_COMMANDS = {
+    c.name: c
+    for c in (
+        *symbolic.COMMANDS,
+        *proofs.COMMANDS,
+        *training.COMMANDS,
+        *about.COMMANDS,
+    )
+}
 _BUG, _MISTAKE, _INTERRUPTED, _NO_READER = 1, 2, 130, 141
 
 

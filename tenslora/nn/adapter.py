@@ -17,6 +17,7 @@ from tenslora.nn.design import Design
 from tenslora.nn.sites import Site
 
 if TYPE_CHECKING:
+    from tenslora.algebra import Proof
     from tenslora.nn.registry import Registry
 
 __all__ = ["Adapter"]
@@ -191,6 +192,40 @@ class Adapter:
             advice = "unmerge() gives the weights back; detach(keep=True) leaves them merged."
             self._check_merged(False, advice)
         install.detach(self, keep=keep)
+
+    def lift(
+        self, general: str | Family, *, proof: Proof | None = None, free: bool = False
+    ) -> Adapter:
+        """Replace this adapter by one of a larger family that has the same update.
+
+        What was trained here is the exact starting point there. Sites, scale, dropout, the modules
+        in ``train`` and the name stay; the ranks follow from the proof. A checkpoint is lifted by
+        loading, lifting and saving it.
+
+        Parameters
+        ----------
+        general : the family, its name, or an equation.
+        proof : that this family is a special case of it, from :func:`tenslora.check` or
+            :func:`tenslora.embeds`; by default it is searched for.
+        free : search for ranks that do not grow with a size.
+
+        Returns
+        -------
+        Adapter
+            The new adapter; this one is detached. Its parameters are new, and so has to be the
+            optimiser.
+
+        Raises
+        ------
+        AttachError
+            E511 where it is merged, E517 where no proof is found or the update would differ;
+            nothing was changed.
+        """
+        from tenslora.nn.lifting import lifted
+
+        self._check_attached()
+        self._check_merged(False, "Unmerge it first.")
+        return lifted(self, general, proof=proof, free=free)
 
     def save(self, path: str | Path) -> None:
         """Write cores, trained modules and everything needed to read them to one safetensors file.

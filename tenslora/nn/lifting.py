@@ -1,0 +1,123 @@
+"""A trained adapter as the exact starting point of one of a larger family."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tenslora.algebra import Proof, lifted_sizes
+from tenslora.errors import AttachError
+from tenslora.family import Bound, Family, embeds, lift, resolve
+from tenslora.nn import install, merge
+from tenslora.nn.attaching import build
+from tenslora.nn.design import Design, Group
+from tenslora.nn.grid import make_grid
+from tenslora.nn.sizes import complete
+
+if TYPE_CHECKING:
+    from tenslora.nn.adapter import Adapter
+
+__all__ = ["lifted"]
+
+
+def lifted(
+    adapter: Adapter, general: str | Family, *, proof: Proof | None = None, free: bool = False
+) -> Adapter:
+    """Replace an adapter by one of a larger family; see :meth:`Adapter.lift`."""
+    family = resolve(general)
+    known = _proof(adapter, family, proof, free)
+    groups, arrays = [], {}
+    for group in adapter.design.groups:
+        new, cores = _lift_group(adapter, group, family, known)
+        groups.append(new)
+        arrays[new.name] = cores
+    design = Design(family, tuple(groups), adapter.design.dropout, adapter.design.train)
+    bank = next(iter(adapter.banks.values()))
+    device = next(iter(bank.cores().values())).device
+    made = build(adapter.model, design, adapter.name, seed=None, dtype=bank.dtype, device=device)
+    with torch.no_grad():
+        for name, cores in arrays.items():
+            for core, tensor in made.banks[name].cores().items():
+                tensor.copy_(torch.from_numpy(cores[core]))
+    _check_equal(adapter, made)
+    _replace(adapter, made)
+    return made
+
+
+def _proof(adapter: Adapter, family: Family, proof: Proof | None, free: bool) -> Proof:
+    if proof is None:
+        found = embeds(adapter.family, family, free=free)
+        if not isinstance(found, Proof):
+            what = f"{adapter.family.label} is not known to be a special case of {family.label}"
+            raise AttachError("E517", what, advice=f"{str(found).splitlines()[-1]}.")
+        return found
+    for whole, own, side in (
+        (proof.special, adapter.family.network, "special"),
+        (proof.general, family.network, "general"),
+    ):
+        if list(whole.cores) != list(own.cores):
+            what = f"the proof is about {whole}, not about {own}"
+            raise AttachError("E517", what, advice=f"Its {side} case has to be this family.")
+    return proof
+
+
+def _lift_group(
+    adapter: Adapter, group: Group, family: Family, proof: Proof
+) -> tuple[Group, Mapping[str, Any]]:
+    """Bind the larger family for one shape, and compute its cores in float64."""
+    grid = make_grid(family.network, group.sites, group.name)
+    given = {i: n for i, n in group.bound.sizes.items() if i in family.network.features}
+    sizes = complete(adapter.model, family.network, group.sites[0], grid, given)
+    cores = {
+        name: tensor.detach().to("cpu", torch.float64).numpy()
+        for name, tensor in adapter.banks[group.name].cores().items()
+    }
+    both = {**sizes, **group.bound.sizes}
+    known = {i: both[i] for i in proof.special.target.indices if i in both}
+    arrays = lift(cores, proof, known)
+    for name, core in proof.special.cores.items():
+        for slot, size in zip(core.slots, cores[name].shape, strict=True):
+            if len(slot) == 1:
+                known.setdefault(slot[0], size)
+    wide = lifted_sizes(proof, known)
+    ranks = {
+        bond: wide[aligned] for bond, aligned in zip(family.bonds, proof.general.bonds, strict=True)
+    }
+    bound = family.bind(sizes, ranks=ranks, alpha=_alpha(family, ranks, group.bound))
+    return Group(group.name, group.sites, grid, bound), arrays
+
+
+def _alpha(family: Family, ranks: Mapping[str, int], bound: Bound) -> float:
+    """Return the alpha at which ``family`` scales as ``bound`` does."""
+    scale = family.scale
+    if scale.kind == "constant" or scale.bond is None:
+        return bound.scale
+    rank = ranks[scale.bond]
+    return bound.scale / scale.value * (rank if scale.kind == "ratio" else math.sqrt(rank))
+
+
+def _check_equal(adapter: Adapter, made: Adapter) -> None:
+    for site in adapter.sites:
+        with torch.no_grad():
+            wanted, found = merge.delta(adapter, site), merge.delta(made, site)
+        bound = 1e3 * torch.finfo(wanted.dtype).eps * max(1e-30, float(wanted.abs().max()))
+        if not torch.allclose(found, wanted, rtol=0.0, atol=bound):
+            what = f"{made.family.label} would give {site} another update"
+            raise AttachError("E517", what, advice="The sites of the two stand in another order.")
+
+
+def _replace(adapter: Adapter, made: Adapter) -> None:
+    before, active = adapter.before_training, adapter.registry.default_active
+    install.detach(adapter, keep=True)
+    try:
+        install.attach(made)
+    except BaseException:
+        install.attach(adapter)
+        adapter.before_training = before
+        adapter.registry.set_active(active)
+        raise
+    made.before_training = before
+    made.registry.set_active(active)

@@ -1,0 +1,145 @@
+"""A trained adapter becomes one of a larger family that has the same update."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaModel
+
+import tenslora as tl
+
+TARGETS = ["query", "key", "value"]
+
+
+def bert():
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=32, max_position_embeddings=16, num_labels=2,
+    )  # fmt: skip
+    return BertForSequenceClassification(config).eval()
+
+
+def trained(model, family, **options):
+    options = {"targets": TARGETS, "ranks": 2, "dtype": torch.float64, **options}
+    adapter = tl.attach(model, family, **options)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in adapter.parameters():
+        with torch.no_grad():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return adapter
+
+
+TOKENS = torch.arange(1, 9).reshape(2, 4)
+
+PAIRS = [
+    ("lora", "tenslora.qkv_depth"),
+    ("lora", "tenslora.att_qkv_depth"),
+    ("lora", "fact_tt"),
+    ("lotr", "tenslora.depth"),
+    ("lotr", "lora"),
+    ("fact_tt", "lotr"),
+    ("fact_tk", "tenslora.qkv_depth"),
+    ("lorta", "tenslora.att_qkv_depth"),
+    ("metatt4", "lotr"),
+    ("vera", "tied_lora"),
+    ("loha", "lora"),
+    ("tenslora.att_qkv_depth", "lora"),
+]
+
+
+@pytest.mark.parametrize(("special", "general"), PAIRS)
+def test_the_update_is_the_same(special, general):
+    model = bert().double()
+    adapter = trained(model, special, alpha=3.0)
+    wanted = {site: adapter.delta(site).detach() for site in adapter.sites}
+    with torch.no_grad():
+        logits = model(TOKENS).logits
+    made = adapter.lift(general)
+    assert made.family == tl.resolve(general)
+    assert not adapter.attached
+    assert made.attached
+    for site, delta in wanted.items():
+        torch.testing.assert_close(made.delta(site).detach(), delta, rtol=1e-10, atol=1e-10)
+    with torch.no_grad():
+        torch.testing.assert_close(model(TOKENS).logits, logits, rtol=1e-10, atol=1e-10)
+
+
+def test_it_trains_saves_loads_and_detaches(tmp_path):
+    model = bert()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    grads = {name: p.requires_grad for name, p in model.named_parameters()}
+    adapter = trained(model, "lora", dtype=None, train="classifier")
+    head = model.classifier.weight.detach().clone()
+    made = adapter.lift("tenslora.qkv_depth")
+    assert torch.equal(model.classifier.weight, head)
+    optimizer = torch.optim.SGD(made.parameters(), lr=1e-3)
+    loss = model(TOKENS, labels=torch.tensor([0, 1])).loss
+    loss.backward()
+    assert all(p.grad is not None for p in made.parameters())
+    optimizer.step()
+    with torch.no_grad():
+        logits = model(TOKENS).logits
+    made.save(tmp_path / "a.safetensors")
+    made.detach()
+    assert {n: p.requires_grad for n, p in model.named_parameters()} == grads
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    tl.load(model, tmp_path / "a.safetensors")
+    with torch.no_grad():
+        assert torch.equal(model(TOKENS).logits, logits)
+
+
+def test_each_shape_is_lifted():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    model = LlamaModel(config).eval().double()
+    adapter = trained(model, "lora", targets=["q_proj", "k_proj", "v_proj"])
+    wanted = {site: adapter.delta(site).detach() for site in adapter.sites}
+    made = adapter.lift("tenslora.att_qkv_depth")
+    assert len(made.banks) == 2
+    for site, delta in wanted.items():
+        torch.testing.assert_close(made.delta(site).detach(), delta, rtol=1e-10, atol=1e-10)
+
+
+def test_other_adapters_stay_as_they_are():
+    model = bert()
+    first = trained(model, "lora", name="first", dtype=None)
+    second = trained(model, "lotr", name="second", dtype=None)
+    first.activate(only=False)
+    made = first.lift("tenslora.qkv_depth")
+    assert made.name == "first"
+    assert second.attached
+    assert made.active
+    assert second.active
+
+
+def test_a_proof_may_be_given():
+    model = bert().double()
+    adapter = trained(model, "lotr")
+    wanted = {site: adapter.delta(site).detach() for site in adapter.sites}
+    made = adapter.lift("tenslora.depth", proof=tl.embeds("lotr", "tenslora.depth", free=True))
+    for site, delta in wanted.items():
+        torch.testing.assert_close(made.delta(site).detach(), delta, rtol=1e-10, atol=1e-10)
+
+
+def test_refused_and_nothing_changed():
+    model = bert()
+    adapter = trained(model, "lora", dtype=None)
+    with torch.no_grad():
+        logits = model(TOKENS).logits
+    with pytest.raises(tl.TensloraError, match="E517: lora is not known to be a special case"):
+        adapter.lift("lokr")
+    with pytest.raises(tl.TensloraError, match="E517: the proof is about"):
+        adapter.lift("tenslora.depth", proof=tl.embeds("lotr", "tenslora.depth"))
+    with pytest.raises(tl.TensloraError, match="E306"):
+        adapter.lift("no such family")
+    assert adapter.attached
+    with torch.no_grad():
+        assert torch.equal(model(TOKENS).logits, logits)
+    adapter.merge()
+    with pytest.raises(tl.TensloraError, match="E511"):
+        adapter.lift("tenslora.qkv_depth")
