@@ -15,7 +15,8 @@ from tenslora.nn.adapter import Adapter
 from tenslora.nn.attaching import attach
 from tenslora.nn.bank import Bank
 from tenslora.nn.registry import active, adapters
-from tenslora.nn.sites import Site, find_sites
+from tenslora.nn.site import Site
+from tenslora.nn.sites import find_sites
 from tenslora.nn.state import load
 
 __all__ = ["Adapter", "Bank", "Site", "active", "adapters", "attach", "find_sites", "load"]

@@ -14,7 +14,7 @@ from tenslora.family import Bound, Family
 from tenslora.nn import install, merge, summary
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
-from tenslora.nn.sites import Site
+from tenslora.nn.site import Site
 
 if TYPE_CHECKING:
     from tenslora.algebra import Proof

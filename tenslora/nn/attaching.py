@@ -21,7 +21,7 @@ from tenslora.nn.design import (
     trained_modules,
 )
 from tenslora.nn.registry import Registry, check_name, check_nesting, registry_of
-from tenslora.nn.sites import Site
+from tenslora.nn.site import Site
 
 __all__ = ["attach", "build"]
 
@@ -45,6 +45,7 @@ def attach(
     ragged: str = "group",
     train: str | Iterable[str] = (),
     sites: Iterable[Site] | None = None,
+    block: int | None = None,
 ) -> Adapter:
     """Attach an adapter to a model, in place, without changing its modules.
 
@@ -71,10 +72,13 @@ def attach(
     dropout : probability of dropping an entry of the input in training; by default the family's.
     layers : keep the targets in these layers only.
     ragged : for targets of several shapes: ``"group"`` gives each shape a bank of its own,
-        ``"error"`` refuses them.
+        ``"prefix"`` gives all of them the leading rows and columns of one matrix as large as the
+        largest, ``"error"`` refuses them.
     train : endings of the names of modules that are trained whole and saved with the adapter, such
         as ``"classifier"``.
-    sites : the targets written by hand, instead of ``targets`` and ``layers``.
+    sites : the targets written by hand, instead of ``targets``, ``layers`` and ``block``.
+    block : cut every target into square blocks of so many features, each a matrix of its own, as
+        FacT does with feed-forward layers.
 
     Raises
     ------
@@ -101,7 +105,8 @@ def attach(
     check_name(name, registry)
     chosen = resolve(family)
     budget = Budget(ranks, None if like is None else resolve(like), params, alpha)
-    found = choose_sites(model, targets, layers, sites)
+    modes = chosen.network.sites
+    found = choose_sites(model, targets, layers, sites, block=block, modes=modes)
     design = Design(
         chosen,
         make_groups(model, chosen, found, sizes=sizes or {}, budget=budget, ragged=ragged),

@@ -17,7 +17,8 @@ from tenslora.init import draw
 from tenslora.nn.autograd import autocast_state
 from tenslora.nn.context import Call, SharedInput
 from tenslora.nn.grid import Grid, reads_one_input
-from tenslora.nn.sites import Site
+from tenslora.nn.site import Site
+from tenslora.spec import slot_size
 
 __all__ = ["Bank", "Hoisted"]
 
@@ -91,6 +92,11 @@ class Bank(nn.Module):
         ).dtype
 
     @cached_property
+    def width(self) -> int:
+        """The input features of W; a site of fewer has its leading columns, and leading rows."""
+        return slot_size(self.bound.network.input, self.bound.sizes)
+
+    @cached_property
     def program(self) -> Executable:
         """The executable of the plan."""
         labels = self.grid.labels.get("proj", ())
@@ -130,13 +136,17 @@ class Bank(nn.Module):
         """Return the unscaled update of one site for x (..., in): (n, out), n rows in all."""
         hoisted = self.hoist() if call.hoisted is None else call.hoisted
         shared = self._read(x, call)
-        return self._run(site, hoisted, shared)
+        return self._leading(site, self._run(site, hoisted, shared))
 
     def dense(self, site: int, hoisted: Hoisted, like: Tensor) -> Tensor:
         """Return the unscaled W (out, in) of one site, in the dtype and device of ``like``."""
         width = self.sites[site].in_features
-        rows = torch.eye(width, dtype=like.dtype, device=like.device)
-        return self._run(site, hoisted, SharedInput(rows, None, rows)).mT
+        rows = torch.eye(width, self.width, dtype=like.dtype, device=like.device)
+        return self._leading(site, self._run(site, hoisted, SharedInput(rows, None, rows))).mT
+
+    def _leading(self, site: int, update: Tensor) -> Tensor:
+        out = self.sites[site].out_features
+        return update if update.shape[-1] == out else update[..., :out]
 
     def _read(self, x: Tensor, call: Call) -> SharedInput:
         context = call.context
@@ -146,6 +156,8 @@ class Bank(nn.Module):
             if last is not None and last.x is x and last.key == key:
                 return last
         rows = x.reshape(-1, x.shape[-1])
+        if rows.shape[-1] < self.width:  # a site that reads the leading columns of W
+            rows = functional.pad(rows, (0, self.width - rows.shape[-1]))
         if rows.dtype != self.dtype and autocast_state(x.device.type) is None:
             rows = rows.to(self.dtype)
         if self.dropout and self.training:

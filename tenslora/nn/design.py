@@ -11,8 +11,9 @@ from tenslora.errors import AttachError, SizeError
 from tenslora.family import Bound, Family
 from tenslora.nn.grid import Grid, group_by_shape, make_grid
 from tenslora.nn.registry import Registry
-from tenslora.nn.sites import Site, find_sites, resolve_sites
-from tenslora.nn.sizes import complete
+from tenslora.nn.site import Site
+from tenslora.nn.sites import find_sites, resolve_sites
+from tenslora.nn.sizes import check_heads, check_prefixes, complete, largest
 
 __all__ = ["Budget", "Design", "Group", "choose_sites", "make_groups", "trained_modules"]
 
@@ -61,6 +62,9 @@ def choose_sites(
     targets: str | Sequence[str] | None,
     layers: int | Iterable[int] | None,
     sites: Iterable[Site] | None,
+    *,
+    block: int | None = None,
+    modes: Sequence[str] = (),
 ) -> tuple[Site, ...]:
     """Find the sites by ``targets``, or check the ones that were written by hand.
 
@@ -70,16 +74,18 @@ def choose_sites(
         E501, E502, E503 as :func:`~tenslora.nn.sites.find_sites` says.
     """
     if (targets is None) == (sites is None):
-        given = "neither targets nor sites is" if targets is None else "targets and sites are both"
+        kind = "neither targets nor sites is" if targets is None else "targets and sites are both"
         advice = 'Write targets=["query", "value"], or sites=[Site(...), ...].'
-        raise AttachError("E503", f"{given} given", advice=advice)
-    if sites is not None and layers is not None:
-        raise AttachError("E503", "layers goes with targets", advice="Leave out sites or layers.")
+        raise AttachError("E503", f"{kind} given", advice=advice)
+    for word, given in (("layers", layers), ("block", block)):
+        if sites is not None and given is not None:
+            what = f"{word} goes with targets"
+            raise AttachError("E503", what, advice=f"Leave out sites or {word}.")
     if sites is not None:
         found = resolve_sites(model, sites)
     else:
         assert targets is not None  # narrows the type; checked above
-        found = find_sites(model, targets, layers)
+        found = find_sites(model, targets, layers, block=block, modes=modes)
     owners: dict[int, str] = {}
     for path in dict.fromkeys(site.path for site in found):
         module = model.get_submodule(path)
@@ -115,7 +121,10 @@ def make_groups(
     groups = []
     for name, members in by_shape.items():
         grid = make_grid(family.network, members, name if several else "")
-        known = complete(model, family.network, members[0], grid, sizes)
+        known = complete(model, family.network, largest(members), grid, sizes)
+        check_prefixes(family.network, known, members)
+        if not set(sizes) & {family.network.output[0], family.network.input[0]}:
+            check_heads(model, family.network, known, members)
         try:
             bound = family.bind(
                 known, ranks=budget.ranks, like=budget.like, params=params[name], alpha=budget.alpha

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tenslora.errors import AttachError
-from tenslora.nn.sites import Label, Site
+from tenslora.nn.site import Label, Site
 from tenslora.spec import Network
 
 __all__ = ["Grid", "group_by_shape", "make_grid", "reads_one_input"]
@@ -42,6 +42,9 @@ class Grid:
 def group_by_shape(sites: Sequence[Site], ragged: str) -> dict[str, tuple[Site, ...]]:
     """Put sites of one shape together, under names such as ``"576x192"`` (out x in).
 
+    Under ``"prefix"`` all sites are together, under the largest numbers of features: a smaller one
+    has the leading rows and columns of its matrix.
+
     Raises
     ------
     AttachError
@@ -56,11 +59,12 @@ def group_by_shape(sites: Sequence[Site], ragged: str) -> dict[str, tuple[Site, 
     if len(groups) > 1 and ragged == "error":
         listed = ", ".join(f"{name} ({members[0]}, ...)" for name, members in groups.items())
         what = f"the targets have {len(groups)} shapes: {listed}"
-        advice = 'Choose targets of one shape, or ragged="group" for a bank for each shape.'
+        advice = 'Choose targets of one shape, ragged="group" for a bank for each shape, or '
+        advice += 'ragged="prefix" for leading rows of one.'
         raise AttachError("E507", what, advice=advice)
     if len(groups) > 1 and ragged == "prefix":
-        what = 'ragged="prefix" (leading rows of one shared core) is not supported yet'
-        raise AttachError("E507", what, advice='Use ragged="group": a bank for each shape.')
+        out, width = (max(site.shape[n] for site in sites) for n in (0, 1))
+        return {f"{out}x{width}": tuple(sites)}
     return {name: tuple(members) for name, members in groups.items()}
 
 

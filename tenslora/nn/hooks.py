@@ -6,6 +6,7 @@ close the context of a forward. The module tree does not change.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tenslora.nn.context import Call
+from tenslora.nn.spans import Span, spread, take
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ForwardEnd", "ForwardStart", "Piece", "SiteHook", "remove_hooks"]
 
 #: The rows of a module (``None``: all), the bank, the number of the site in it.
-Piece = tuple[tuple[int, int] | None, "Bank", int]
+Piece = tuple[Span | None, "Bank", int]
 
 
 class SiteHook:
@@ -47,13 +49,14 @@ class SiteHook:
             if call is None:
                 return None
             updates.append((rows, bank.bound.scale, self._update(bank, site, x, call)))
-        if updates[0][0] is None:
+        if len(updates) == 1 and updates[0][0] is None:
             _, scale, update = updates[0]
             return _add(output, update, scale)
         return _add_rows(output, updates)
 
     @staticmethod
     def _update(bank: Bank, site: int, x: Tensor, call: Call) -> Tensor:
+        x = take(x, -1, bank.sites[site].columns)
         update = bank.update(site, x, call)
         return update.reshape(*x.shape[:-1], update.shape[-1])
 
@@ -63,11 +66,12 @@ def _add(output: Tensor, update: Tensor, scale: float) -> Tensor:
     return torch.add(output, update, alpha=scale).to(output.dtype)
 
 
-def _add_rows(
-    output: Tensor, updates: list[tuple[tuple[int, int] | None, float, Tensor]]
-) -> Tensor:
+def _add_rows(output: Tensor, updates: list[tuple[Span | None, float, Tensor]]) -> Tensor:
     scales = {scale for _, scale, _ in updates}
-    ranges = [rows for rows, _, _ in updates if rows is not None]
+    ranges = [rows for rows, _, _ in updates if rows is not None and len(rows) == 2]
+    if len(ranges) < len(updates) or any(a[1] > b[0] for a, b in itertools.pairwise(ranges)):
+        scaled = ((rows, scale * update) for rows, scale, update in updates)
+        return _add(output, spread(output.shape[-1], scaled), 1.0)
     ends = [0, *(stop for _, stop in ranges)]
     whole = all(start == end for (start, _), end in zip(ranges, ends, strict=False))
     if whole and ends[-1] == output.shape[-1] and len(scales) == 1:

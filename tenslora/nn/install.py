@@ -157,7 +157,7 @@ def make_hooks(registry: Registry, banks: Mapping[str, Bank]) -> dict[str, SiteH
         for number, site in enumerate(bank.sites):
             found.setdefault(site.path, []).append((site.rows, bank, number))
     for pieces in found.values():
-        pieces.sort(key=lambda piece: piece[0] or (0, 0))
+        pieces.sort(key=lambda piece: piece[0] or ())
     return {path: SiteHook(registry, path, pieces) for path, pieces in found.items()}
 
 

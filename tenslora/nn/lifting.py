@@ -15,7 +15,7 @@ from tenslora.nn import install, merge
 from tenslora.nn.attaching import build
 from tenslora.nn.design import Design, Group
 from tenslora.nn.grid import make_grid
-from tenslora.nn.sizes import complete
+from tenslora.nn.sizes import complete, largest
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -70,7 +70,7 @@ def _lift_group(
     """Bind the larger family for one shape, and compute its cores in float64."""
     grid = make_grid(family.network, group.sites, group.name)
     given = {i: n for i, n in group.bound.sizes.items() if i in family.network.features}
-    sizes = complete(adapter.model, family.network, group.sites[0], grid, given)
+    sizes = complete(adapter.model, family.network, largest(group.sites), grid, given)
     cores = {
         name: tensor.detach().to("cpu", torch.float64).numpy()
         for name, tensor in adapter.banks[group.name].cores().items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.nn import install
-from tenslora.nn.sites import Site
-from tenslora.nn.targets import find_linears
+from tenslora.nn.site import Site
+from tenslora.nn.spans import spread, view
+from tenslora.nn.targets import Linear, find_linears
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -53,19 +54,20 @@ def delta(adapter: Adapter, where: str | Site) -> Tensor:
     for bank, number, site in pieces:
         like = next(iter(bank.cores().values()))
         update = bank.bound.scale * bank.dense(number, hoisted[bank], like)
-        if isinstance(where, Site) or site.rows is None:
+        if isinstance(where, Site) or (site.rows is None and site.columns is None):
             return update
-        found.append((site.rows, update))
-    total = find_linears(adapter.model)[pieces[0][2].path].out_features
-    return _stack_rows(found, total)
+        found.append((site, update))
+    linear = find_linears(adapter.model)[pieces[0][2].path]
+    return _whole(linear, found)
 
 
-def _stack_rows(found: Sequence[tuple[tuple[int, int], Tensor]], total: int) -> Tensor:
-    parts, end = [], 0
-    for (start, stop), update in sorted(found, key=lambda item: item[0]):
-        parts += [update.new_zeros(start - end, update.shape[1]), update]
-        end = stop
-    return torch.cat([*parts, parts[-1].new_zeros(total - end, parts[-1].shape[1])])
+def _whole(linear: Linear, found: Iterable[tuple[Site, Tensor]]) -> Tensor:
+    """Put the updates of all sites of a module into one matrix (out, in), zero elsewhere."""
+    parts = [
+        (site.rows, spread(linear.in_features, [(site.columns, update)]).mT)
+        for site, update in found
+    ]
+    return spread(linear.out_features, parts).mT
 
 
 def merge(adapter: Adapter, *, safe: bool) -> None:
@@ -191,8 +193,9 @@ def _merged_values(
 
 def _add_to(value: Tensor, site: Site, update: Tensor) -> None:
     matrix = value.mT if site.transposed else value
-    rows = matrix if site.rows is None else matrix[site.rows[0] : site.rows[1]]
-    rows.copy_(rows.to(update.dtype) + update)
+    place = view(view(matrix, 1, site.columns), 0, site.rows)
+    update = update.reshape(place.shape)
+    place.copy_(place.to(update.dtype) + update)
 
 
 def _precise(device: torch.device) -> torch.dtype:

@@ -18,7 +18,9 @@ from tenslora.errors import StateError, TensloraError
 from tenslora.family import Bound, Family
 from tenslora.nn.design import Design, Group
 from tenslora.nn.grid import make_grid
-from tenslora.nn.sites import Site, resolve_sites
+from tenslora.nn.site import Site
+from tenslora.nn.sites import resolve_sites
+from tenslora.nn.sizes import check_prefixes
 from tenslora.nn.targets import find_linears
 from tenslora.spec import complete_sizes
 from tenslora.spec.schema import check_keys, check_schema
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "Record", "describe", "fingerprint", "make_design", "read_record"]
 
-SCHEMA_VERSION = 1
+#: 2 came with columns, blocks of rows, and the model's name; 1 is read too.
+SCHEMA_VERSION = 2
+_OLDEST = 1
 FORMAT = "tenslora.adapter"
 
 _LONGEST_TEXT = 1 << 26
@@ -48,6 +52,7 @@ class Record:
     train: tuple[str, ...]
     base: Mapping[str, Mapping[str, Any]]
     digests: Mapping[str, str]
+    model: Mapping[str, str]
 
 
 def describe(adapter: Adapter) -> dict[str, Any]:
@@ -62,7 +67,18 @@ def describe(adapter: Adapter) -> dict[str, Any]:
         "groups": [_describe_group(group) for group in design.groups],
         "train": list(design.train),
         "base": fingerprint(adapter.model, design.sites),
+        "model": _name_model(adapter.model),
     }
+
+
+def _name_model(model: nn.Module) -> dict[str, str]:
+    """What the model calls itself: its class, and the id or folder that it was loaded from.
+
+    For people: whether an adapter fits is decided by the shapes and dtypes of the weights.
+    """
+    loaded = getattr(getattr(model, "config", None), "_name_or_path", "")
+    name = loaded if isinstance(loaded, str) else ""
+    return {"class": type(model).__name__, "name": name[:_LONGEST_NAME]}
 
 
 def _describe_group(group: Group) -> dict[str, Any]:
@@ -75,6 +91,7 @@ def _describe_group(group: Group) -> dict[str, Any]:
                 "path": site.path,
                 "coords": [list(pair) for pair in dict(site.coords).items()],
                 "rows": None if site.rows is None else list(site.rows),
+                "columns": None if site.columns is None else list(site.columns),
             }
             for site in group.sites
         ],
@@ -109,9 +126,9 @@ def read_record(text: str) -> Record:
     except (ValueError, RecursionError) as error:
         what = f"the record is no JSON: {type(error).__name__}"
         raise StateError("E611", what, advice=_BROKEN) from None
-    data = check_schema(obj, "adapter", SCHEMA_VERSION)
+    data = _renew(check_schema(obj, "adapter", SCHEMA_VERSION, _OLDEST))
     kinds = {"name": str, "dropout": float, "groups": list, "train": list, "base": dict}
-    kinds |= {"digests": dict, "family": dict, "format": str}
+    kinds |= {"digests": dict, "family": dict, "format": str, "model": dict}
     check_keys(data, "adapter", {"schema", *kinds})
     _check_kinds(data, kinds, "adapter")
     if data["format"] != FORMAT or not 0 <= data["dropout"] < 1:
@@ -126,6 +143,8 @@ def read_record(text: str) -> Record:
     for path, weight in data["base"].items():
         _check_text(path, "base")
         check_keys(_object(weight, "base"), f"base of {path}", {"shape", "dtype"})
+    check_keys(data["model"], "model", {"class", "name"})
+    _check_kinds(data["model"], {"class": str, "name": str}, "model")
     return Record(
         data["name"],
         _read_family(data["family"]),
@@ -134,7 +153,20 @@ def read_record(text: str) -> Record:
         tuple(data["train"]),
         data["base"],
         data["digests"],
+        data["model"],
     )
+
+
+def _renew(data: dict[str, Any]) -> dict[str, Any]:
+    """Bring a record of the first version to the present one."""
+    if data["schema"] == SCHEMA_VERSION:
+        return data
+    if isinstance(data.get("groups"), list):
+        for group in data["groups"]:
+            for site in group.get("sites", ()) if isinstance(group, dict) else ():
+                if isinstance(site, dict):
+                    site.setdefault("columns", None)
+    return {**data, "model": {"class": "", "name": ""}}
 
 
 def _read_family(obj: object) -> Family:
@@ -156,7 +188,7 @@ def _check_group(obj: object) -> None:
         raise StateError("E603", f"group JSON: scale {group['scale']!r}", advice="Save it again.")
     for obj in group["sites"]:
         site = _object(obj, "site")
-        check_keys(site, "site", {"path", "coords", "rows"})
+        check_keys(site, "site", {"path", "coords", "rows", "columns"})
         _check_kinds(site, {"path": str, "coords": list}, "site")
         _check_text(site["path"], "site")
         for pair in site["coords"]:
@@ -166,11 +198,15 @@ def _check_group(obj: object) -> None:
                 raise StateError(
                     "E603", f"site JSON: coords {pair!r}", advice="Write [name, label]."
                 )
-        rows = site["rows"]
-        if rows is not None and not (
-            isinstance(rows, list) and len(rows) == 2 and all(type(n) is int for n in rows)
-        ):
-            raise StateError("E603", f"site JSON: rows {rows!r}", advice="Write [start, stop].")
+        for name in ("rows", "columns"):
+            _check_span(site[name], name)
+
+
+def _check_span(span: object, name: str) -> None:
+    good = isinstance(span, list) and len(span) in (2, 4) and all(type(n) is int for n in span)
+    if span is not None and not good:
+        advice = "Write [start, stop] or [start, stop, step, width]."
+        raise StateError("E603", f"site JSON: {name} {str(span)[:60]}", advice=advice)
 
 
 def _object(obj: object, what: str) -> dict[str, Any]:
@@ -225,21 +261,27 @@ def make_design(model: nn.Module, record: Record, *, any_dtype: bool) -> Design:
 
 
 def _make_group(model: nn.Module, family: Family, group: Mapping[str, Any]) -> Group:
-    rows = [None if site["rows"] is None else tuple(site["rows"]) for site in group["sites"]]
     given = [
-        Site(site["path"], tuple((name, label) for name, label in site["coords"]), rows[n])
-        for n, site in enumerate(group["sites"])
+        Site(
+            site["path"],
+            tuple((name, label) for name, label in site["coords"]),
+            rows=site["rows"],
+            columns=site["columns"],
+        )
+        for site in group["sites"]
     ]
     sites = resolve_sites(model, given)
     grid = make_grid(family.network, sites)
     sizes = complete_sizes(family.network, group["sizes"])
     bound = Bound(family, sizes, group["scale"])
-    shapes = {site.shape for site in sites}
     product = [
         math.prod(sizes[i] for i in s) for s in (family.network.output, family.network.input)
     ]
     counted = {name: sizes[name] for name in grid.sizes}
-    if shapes != {tuple(product)} or counted != grid.sizes:
+    check_prefixes(family.network, sizes, sites)
+    if [max(side) for side in zip(*(s.shape for s in sites), strict=True)] != product or (
+        counted != grid.sizes
+    ):
         what = f"the sizes of group {group['name']} are not those of its sites"
         raise StateError("E603", what, advice=_BROKEN)
     if group["name"] != f"{product[0]}x{product[1]}":

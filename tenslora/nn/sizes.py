@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from tenslora.errors import AttachError
 from tenslora.nn.grid import Grid
-from tenslora.nn.sites import Site
-from tenslora.spec import Network, Slot, is_count
+from tenslora.nn.layouts import heads_beside
+from tenslora.nn.site import Site
+from tenslora.spec import Network, Slot, is_count, slot_size
 
-__all__ = ["balanced", "complete", "heads"]
+__all__ = ["balanced", "check_heads", "check_prefixes", "complete", "heads", "largest"]
 
 _HEAD_NAMES = ("head", "heads")
 
@@ -36,7 +38,8 @@ def complete(
     -------
     dict
         In a group such as ``(head head_dim)`` the number of heads is the config's for a matrix of
-        this height (``num_key_value_heads`` for keys and values), a single unknown index follows
+        this height (``num_key_value_heads`` for keys and values; without a config the
+        ``num_heads`` of the module around it), a single unknown index follows
         from the product, and several unknown ones split it as evenly as integers can, the larger
         factors last.
 
@@ -61,6 +64,58 @@ def complete(
     ):
         sizes.update(_split(model, slot, total, site, given, side))
     return sizes
+
+
+def largest(sites: Sequence[Site]) -> Site:
+    """The site with the most output features, with the most input features of any."""
+    width = max(site.in_features for site in sites)
+    return replace(max(sites, key=lambda site: site.out_features), in_features=width)
+
+
+def check_prefixes(network: Network, sizes: Mapping[str, int], sites: Sequence[Site]) -> None:
+    """Refuse a site whose leading rows or columns end within a head, say, of the shared matrix.
+
+    Raises
+    ------
+    AttachError
+        E507 where the features of a site are no whole number of steps of the first index.
+    """
+    for site in sites:
+        for slot, total in ((network.output, site.out_features), (network.input, site.in_features)):
+            step = slot_size(slot[1:], sizes)
+            if total % step:
+                what = f"{site} has {total} features, which end within a {slot[0]} of {step}"
+                advice = 'Use ragged="group": a bank for each shape.'
+                raise AttachError("E507", what, advice=advice)
+
+
+def check_heads(
+    model: nn.Module, network: Network, sizes: Mapping[str, int], sites: Sequence[Site]
+) -> None:
+    """Refuse sites of one shape whose modules have other heads, as a decoder may beside an encoder.
+
+    Raises
+    ------
+    AttachError
+        E506 with the first two that differ.
+    """
+    for slot, side in ((network.output, 0), (network.input, 1)):
+        if len(slot) == 1 or slot[0] not in _HEAD_NAMES:
+            continue
+        whole, count = slot_size(slot, sizes), sizes[slot[0]]
+        for site in sites:
+            config = _config(model, site.path)
+            if config is None or site.shape[side] != whole:
+                continue
+            found = heads(config, whole, decoder=_in_decoder(site))
+            if found not in (None, count):
+                what = f"{sites[0]} has {count} heads, and {site} of the same shape has {found}"
+                advice = f'Attach to them apart, or give sizes={{"{slot[0]}": ...}} for both.'
+                raise AttachError("E506", what, advice=advice)
+
+
+def _in_decoder(site: Site) -> bool:
+    return "decoder" in site.path.split(".")
 
 
 def _split(
@@ -93,10 +148,13 @@ def _split(
 def _heads_of(model: nn.Module, site: Site, total: int, slot: Slot) -> int:
     config = _config(model, site.path)
     if config is None:
+        beside = heads_beside(model.get_submodule(site.path.rpartition(".")[0]))
+        if beside and total % beside == 0:
+            return beside
         what = f"the number of heads of {site} is not known: the model has no config that says it"
         advice = f'Give sizes={{"{slot[0]}": ...}}.'
         raise AttachError("E506", what, advice=advice)
-    found = heads(config, total)
+    found = heads(config, total, decoder=_in_decoder(site))
     if found is None:
         name = type(config).__name__
         what = f"{site} has {total} features, which are no heads of {name}"
@@ -105,13 +163,15 @@ def _heads_of(model: nn.Module, site: Site, total: int, slot: Slot) -> int:
     return found
 
 
-def heads(config: object, features: int) -> int | None:
+def heads(config: object, features: int, *, decoder: bool = False) -> int | None:
     """The number of heads in ``features`` features, or ``None`` where they are no whole heads.
 
     The config's ``head_dim`` (or ``hidden_size / num_attention_heads``) tells queries from keys
-    and values, which may have fewer heads.
+    and values, which may have fewer heads. A ``decoder`` may have a number of its own.
     """
     number = getattr(config, "num_attention_heads", None)
+    if decoder:
+        number = getattr(config, "decoder_attention_heads", number)
     hidden = getattr(config, "hidden_size", None)
     if not isinstance(number, int) or number < 1:
         return None
@@ -120,8 +180,8 @@ def heads(config: object, features: int) -> int | None:
         width = hidden // number if isinstance(hidden, int) else None
     if not width:
         return number if features % number == 0 else None
-    fewer = getattr(config, "num_key_value_heads", None)
-    for count in (number, fewer):
+    fewer = (getattr(config, name, None) for name in ("num_key_value_heads", "num_kv_heads"))
+    for count in (number, *fewer, 1 if getattr(config, "multi_query", False) else None):
         if isinstance(count, int) and count * width == features:
             return count
     return None

@@ -5,19 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from tenslora.errors import AttachError
+from tenslora.nn.layouts import find_parts
+from tenslora.nn.spans import Span
 
-__all__ = ["FUSED", "Linear", "Pattern", "find_linears", "parse_targets"]
-
-#: (class of the parent, name of the module) -> number of input widths in the output -> its parts,
-#: in the order of the rows.
-FUSED: dict[tuple[str, str], dict[int, tuple[str, ...]]] = {
-    ("GPT2Attention", "c_attn"): {3: ("q", "k", "v"), 2: ("k", "v")},
-}
+__all__ = ["Linear", "Pattern", "find_linears", "parse_targets"]
 
 _PLAIN = re.compile(r"[\w.]+")
 _ALL = "all-linear"
@@ -27,7 +23,8 @@ _ALL = "all-linear"
 class Linear:
     """A linear layer as found in a model.
 
-    ``refusal`` says why it cannot carry an adapter; ``parts`` names the matrices of a fused one.
+    ``refusal`` says why it cannot carry an adapter; ``parts`` are the matrices of a fused one, by
+    name, with their rows.
     """
 
     path: str
@@ -35,7 +32,7 @@ class Linear:
     out_features: int
     in_features: int
     transposed: bool
-    parts: tuple[str, ...] = ()
+    parts: Mapping[str, Span] = field(default_factory=dict)
     refusal: str = ""
 
     def check(self) -> None:
@@ -59,8 +56,7 @@ def find_linears(model: nn.Module) -> dict[str, Linear]:
             continue
         parent = modules.get(path.rpartition(".")[0], model) if path else module
         out, width, transposed = shape
-        fused = FUSED.get((type(parent).__name__, path.rpartition(".")[2]), {})
-        parts = fused.get(out // width, ()) if width and out % width == 0 else ()
+        parts = find_parts(parent, path.rpartition(".")[2], out, width)
         refusal = _refusal(path, module, parent)
         found[path] = Linear(path, module, out, width, transposed, parts, refusal)
     return found

@@ -44,8 +44,12 @@ def from_json(obj: object) -> Network:
     return parse(data["equation"])
 
 
-def check_schema(obj: object, what: str, version: int) -> dict[str, Any]:
-    """Return ``obj`` as a dict of schema ``version``, or raise :class:`StateError`."""
+def check_schema(obj: object, what: str, version: int, oldest: int | None = None) -> dict[str, Any]:
+    """Return ``obj`` as a dict of schema ``oldest`` to ``version``, or raise :class:`StateError`.
+
+    Without ``oldest`` only ``version`` itself is read.
+    """
+    oldest = version if oldest is None else oldest
     if not isinstance(obj, dict):
         raise StateError(
             "E603",
@@ -53,10 +57,11 @@ def check_schema(obj: object, what: str, version: int) -> dict[str, Any]:
             advice='It looks like {"schema": 1, ...}.',
         )
     found = obj.get("schema")
-    if found != version or isinstance(found, bool):
+    if type(found) is not int or not oldest <= found <= version:
+        known = f"schema {version}" if oldest == version else f"schemas {oldest} to {version}"
         raise StateError(
             "E601",
-            f"{what} JSON has schema {found!r}; this release reads schema {version}",
+            f"{what} JSON has schema {found!r}; this release reads {known}",
             advice="Write it again with this release, or read it with the release that wrote it.",
         )
     return obj

@@ -163,7 +163,6 @@ ERRORS = {
         "E504: the site index 'layer' of the equation has no value for head",
     ),
     "ragged": ("llama", {"targets": ["q_proj", "k_proj"], "ragged": "error"}, "2 shapes: 16x16"),
-    "prefix": ("llama", {"targets": ["q_proj", "k_proj"], "ragged": "prefix"}, "not supported yet"),
     "policy": ("plain", {"targets": "q", "ragged": "pad"}, "Policies: group, error, prefix"),
     "unknown size": ("plain", {"targets": "q", "sizes": {"heads": 2}}, "E506: sizes: heads=2"),
     "counted size": (

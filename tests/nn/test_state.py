@@ -100,6 +100,56 @@ def test_sites_by_hand_and_fused_rows_come_back(make_case, randomized, tmp_path)
     assert torch.equal(twin.run(), output)
 
 
+def test_rows_in_blocks_and_columns_come_back(make_case, randomized, tmp_path):
+    case = make_case("plain")
+    sites = [
+        tl.Site("blocks.0.q", {"layer": 0}, rows=(0, 12, 4, 2), columns=(6, 12)),
+        tl.Site("blocks.1.q", {"layer": 1}, rows=(2, 12, 4, 2), columns=(0, 10, 4, 2)),
+    ]
+    adapter = tl.attach(
+        case.model, "W[layer out in] = B[layer out r] A[r in]", sites=sites, ranks=2
+    )
+    assert [site.shape for site in adapter.sites] == [(6, 6), (6, 6)]
+    randomized(adapter)
+    output = case.run()
+    adapter.save(tmp_path / "a.safetensors")
+    twin = make_case("plain")
+    again = tl.load(twin.model, tmp_path / "a.safetensors")
+    assert again.sites == adapter.sites
+    assert torch.equal(twin.run(), output)
+    again.merge()
+    torch.testing.assert_close(twin.run(), output)
+    again.unmerge()
+    whole = again.delta("blocks.0.q")
+    assert torch.equal(whole[[0, 1, 4, 5, 8, 9], 6:], again.delta(again.sites[0]))
+    assert not whole[[2, 3, 6, 7, 10, 11]].any()
+    assert not whole[:, :6].any()
+
+
+def test_a_record_of_the_first_schema_is_read(saved, make_case):
+    path, record, tensors = saved
+    new = tl.load(make_case("plain").model, path)
+    for site in group(record)["sites"]:
+        site.pop("columns")
+    record.pop("model")
+    record["schema"] = 1
+    rewrite(path, record, tensors)
+    old = tl.load(make_case("plain").model, path)
+    assert old.to_json() == new.to_json()
+    assert old.to_json()["schema"] == 2
+    new.load(path)
+
+
+def test_the_record_names_the_model(make_case, randomized, tmp_path):
+    case = make_case("bert")
+    case.model.config._name_or_path = "someone/a-model"
+    adapter = attached(case, randomized)
+    named = {"class": "BertForSequenceClassification", "name": "someone/a-model"}
+    assert adapter.to_json()["model"] == named
+    adapter.save(tmp_path / "a.safetensors")
+    assert tl.load(make_case("bert").model, tmp_path / "a.safetensors").sites == adapter.sites
+
+
 def test_trained_modules_are_restored_by_detach_unless_kept(make_case, randomized, tmp_path):
     case = make_case("plain")
     adapter = attached(case, randomized, train="head")
@@ -202,7 +252,10 @@ def group(record):
 
 
 RECORDS = {
-    "version": (lambda r: r.update(schema=2), "E601: adapter JSON has schema 2"),
+    "version": (
+        lambda r: r.update(schema=3),
+        "E601: adapter JSON has schema 3; this release reads schemas 1 to 2",
+    ),
     "no version": (lambda r: r.pop("schema"), "E601"),
     "unknown key": (lambda r: r.update(colour="red"), "E602: adapter JSON has unknown keys colour"),
     "missing key": (lambda r: r.pop("digests"), "E602"),
@@ -228,6 +281,8 @@ RECORDS = {
     "path": (lambda r: group(r)["sites"][0].update(path="blocks.7.q"), "E603"),
     "long path": (lambda r: group(r)["sites"][0].update(path="q" * 5000), "E603"),
     "rows": (lambda r: group(r)["sites"][0].update(rows=[0, 99]), "E603"),
+    "columns": (lambda r: group(r)["sites"][0].update(columns=[1, 2, 3]), "E603: site JSON: col"),
+    "model": (lambda r: r["model"].update(name=3), "E603: model JSON: 'name' is int"),
     "rows of text": (lambda r: group(r)["sites"][0].update(rows=["0", "1"]), "E603: site JSON"),
     "coords": (lambda r: group(r)["sites"][0].update(coords=[["layer", None]]), "E603: site JSON"),
     "same place twice": (
