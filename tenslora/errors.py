@@ -78,6 +78,7 @@ CODES: dict[str, str] = {
     "E308": "an unknown dropout point, or a probability outside [0, 1)",
     "E309": "a seed that is not a non-negative integer",
     "E310": "two families whose settings do not go together",
+    "E320": "a picture of an unknown kind",
     # adapters on models
     "E401": "an unknown mode of a plan",
     "E402": "a plan without the size of every index",

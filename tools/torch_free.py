@@ -8,7 +8,7 @@ import pkgutil
 import sys
 import time
 
-_SYMBOLIC = ("errors", "spec", "init", "plan", "budget", "family", "families")
+_SYMBOLIC = ("errors", "spec", "init", "plan", "draw", "budget", "family", "families")
 _ABSENT = ("torch", "jax", "peft", "transformers", "tltorch")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from tenslora.cli.command import Answer, Command, Parser
 from tenslora.cli.output import table
+from tenslora.cli.pictures import add_pictures, show_picture
 from tenslora.cli.reading import add_family_settings, read_family, read_like, read_sizes
+from tenslora.draw import Drawing, layout_plan, to_latex
 from tenslora.errors import UsageError
 from tenslora.family import Bound, Family, registered
 from tenslora.plan import PROFILES, Plan
@@ -49,11 +51,13 @@ def _entry(family: Family) -> str:
 def _fill_show(parser: Parser) -> None:
     parser.add_argument("family", metavar=_FAMILY, help="a family's name, or an equation in quotes")
     add_family_settings(parser)
+    add_pictures(parser, latex="print the equation as LaTeX")
 
 
 def _run_show(args: Namespace) -> Answer:
     family = read_family(args, any_start=True)
-    return Answer(lambda: _describe(family), lambda: _page(family))
+    shown = show_picture(args, family.draw, to_latex(family.network))
+    return shown or Answer(lambda: _describe(family), lambda: _page(family))
 
 
 def _describe(family: Family) -> dict[str, Any]:
@@ -152,6 +156,7 @@ def _fill_plan(parser: Parser) -> None:
     mode = "the program of --source: apply it to x, or make W (default: apply)"
     add("--mode", choices=["apply", "delta"], default="apply", help=mode)
     add("--source", action="store_true", help="print the program that is run")
+    add_pictures(parser)
 
 
 def _run_plan(args: Namespace) -> Answer:
@@ -164,7 +169,8 @@ def _run_plan(args: Namespace) -> Answer:
             lambda: {**_plan_data(bound, plan, args), "mode": args.mode, "source": text},
             lambda: text,
         )
-    return Answer(lambda: _plan_data(bound, plan, args), plan.explain)
+    shown = show_picture(args, lambda: Drawing(layout_plan(plan)))
+    return shown or Answer(lambda: _plan_data(bound, plan, args), plan.explain)
 
 
 def _plan_data(bound: Bound, plan: Plan, args: Namespace) -> dict[str, Any]:

@@ -6,8 +6,12 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from tenslora.draw import Drawing
+from tenslora.errors import FamilyError
+from tenslora.family.picture import bound_page, draw_bound
 from tenslora.init import draw
 from tenslora.plan import CPU, Plan, Profile, cut_rank, make_plan
 from tenslora.spec import Network, core_shape, slot_size
@@ -112,6 +116,31 @@ class Bound:
             name: draw(init[name], core, network, self.sizes, seed, key)
             for name, core in network.cores.items()
         }
+
+    def draw(self, path: str | PathLike[str] | None = None, *, what: str = "network") -> Drawing:
+        """Draw the network or the plan, and write the picture where a path is given.
+
+        Parameters
+        ----------
+        path : ends in ``.svg``, ``.txt`` or ``.tex``.
+        what : ``"network"``, or ``"plan"``: the tree of contractions with its costs.
+
+        Raises
+        ------
+        FamilyError
+            E320 for another ending, or another ``what``.
+        """
+        if what not in ("network", "plan"):
+            advice = "Draw the 'network' or the 'plan'."
+            raise FamilyError("E320", f"{what!r} is nothing that can be drawn", advice=advice)
+        drawing = draw_bound(self, what)
+        return drawing if path is None else drawing.save(path)
+
+    def _repr_html_(self) -> str:
+        return bound_page(self)
+
+    def _repr_svg_(self) -> str:
+        return self.draw().svg()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report's figures as plain data."""

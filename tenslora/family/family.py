@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any
 
+from tenslora.draw import Drawing
 from tenslora.errors import FamilyError, SizeError, StateError
 from tenslora.family import binding
 from tenslora.family.bound import Bound
+from tenslora.family.picture import draw_family, family_page
 from tenslora.family.scale import Scale, parse_scale
 from tenslora.family.start import check_start
 from tenslora.init import InitRule, parse_rule
@@ -168,6 +171,40 @@ class Family:
         from tenslora.family.operators import transpose
 
         return transpose(self)
+
+    def draw(self, path: str | PathLike[str] | None = None) -> Drawing:
+        """Draw the network, and write the picture where a path is given.
+
+        Trained cores are filled, frozen ones grey with a dashed border, and a core that is zero at
+        the start has a 0. The legs of sites are dotted; a dot is a copy of an index.
+
+        Parameters
+        ----------
+        path : ends in ``.svg``, ``.txt`` or ``.tex`` (TikZ).
+
+        Raises
+        ------
+        FamilyError
+            E320 for another ending.
+
+        Examples
+        --------
+        >>> family("W[layer out in] = B[layer out r] A[r in]", init={"B": "zeros"}).draw()
+              ╭───╮  r  ╭──0╮
+        in ───┤ A ├─────┤ B ├─── out
+              ╰───╯     ╰─┬─╯
+                          ┊
+                          ┊
+                        layer
+        """
+        drawing = draw_family(self)
+        return drawing if path is None else drawing.save(path)
+
+    def _repr_html_(self) -> str:
+        return family_page(self)
+
+    def _repr_svg_(self) -> str:
+        return self.draw().svg()
 
     def to_json(self) -> dict[str, Any]:
         """Return the family as a JSON object; :meth:`from_json` reads it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 
 from tenslora.spec.check import find_problem, locate
 from tenslora.spec.index import Core, Term
@@ -112,6 +113,15 @@ class Network:
         from tenslora.spec.canonical import canonical
 
         return canonical(self)
+
+    def _repr_svg_(self) -> str:
+        # Pictures are made above the language: this is for notebooks, which ask for it by name.
+        svg: str = import_module("tenslora.draw").draw(self).svg()
+        return svg
+
+    def _repr_html_(self) -> str:
+        page: str = import_module("tenslora.draw").network_page(self)
+        return page
 
     def __str__(self) -> str:
         return f"{self.target} = {' + '.join(map(str, self.terms))}"

@@ -187,3 +187,16 @@ def test_plans_for_another_machine_and_token_count(cli):
     words = ["plan", PLAIN, "out=6", "in=5", "r=2", "--tokens", "7", "--profile", "h200-bf16"]
     data = cli(*words, "--json").data
     assert (data["tokens"], data["profile"]) == (7, "h200-bf16")
+
+
+def test_show_draws_and_plan_draws(cli, tmp_path):
+    text = cli("show", "lora", "--text").out
+    assert text.splitlines()[1] == "in ───┤ A ├─────┤ B ├─── out"
+    assert cli("show", "lora", "--latex").out.startswith(r"\Delta W_{")
+    assert r"\begin{tikzpicture}" in cli("show", "lora", "--tikz").out
+    path = tmp_path / "lora.svg"
+    assert cli("show", "lora", "--svg", str(path)).out == f"picture: {path}\n"
+    assert cli("show", "lora", "--svg", "-").out == path.read_text("utf-8")
+    sizes = ("layer=2", "proj=3", "in=8", "out=8", "rank=2")
+    assert "each token" in cli("plan", "lora", *sizes, "--text").out
+    assert cli("show", "lora", "--svg", str(tmp_path / "x.png")).code == 2
