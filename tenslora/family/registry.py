@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from importlib.metadata import entry_points
 
 from tenslora.errors import FamilyError
 from tenslora.family.family import Family, family
@@ -115,6 +114,8 @@ def _named(text: str) -> Family:
 def _load() -> None:
     if _loaded:
         return
+    from importlib.metadata import entry_points  # a fifth of what importing tenslora would take
+
     _loaded.append(_CATALOGUE)
     importlib.import_module(_CATALOGUE)
     for entry in entry_points(group=_GROUP):
