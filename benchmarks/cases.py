@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +17,17 @@ from torch.nn import functional
 import tenslora as tl
 from tenslora.family import Bound, Family
 
-__all__ = ["CONSTRUCTIONS", "MODELS", "Bank", "Case", "Stack", "draw_values", "share", "stack_case"]
+__all__ = [
+    "CONSTRUCTIONS",
+    "MODELS",
+    "Bank",
+    "Case",
+    "Stack",
+    "draw_values",
+    "every_rank",
+    "share",
+    "stack_case",
+]
 
 _NAMES = ("att", "qkv", "depth", "att_qkv", "att_depth", "qkv_depth", "att_qkv_depth")
 
@@ -55,6 +67,14 @@ class Stack(nn.Module):
                 total = total + (other if repeats == 1 else other.repeat(1, repeats))
             x = functional.layer_norm(total, total.shape[-1:])
         raise ValueError("a stack has at least one layer")
+
+
+@contextmanager
+def every_rank() -> Iterator[None]:
+    """Ranks above what a mode can carry are compared too: every side pays for them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tl.RedundantRankWarning)
+        yield
 
 
 @dataclass(frozen=True)
@@ -116,7 +136,8 @@ class Case:
                 tuple(p for p in row if tuple(modules[p].weight.shape) == (out, width))
                 for row in self.groups
             )
-            bound = family.bind(_sizes(family, paths, out, width, dim), ranks=ranks)
+            with every_rank():
+                bound = family.bind(_sizes(family, paths, out, width, dim), ranks=ranks)
             found[f"{out}x{width}"] = Bank(paths, bound)
         return found
 
@@ -243,17 +264,23 @@ def _fill(
                 parameter.normal_(0, parameter.shape[-1] ** -0.5, generator=generator)
             else:
                 parameter.fill_(1.0 if "norm" in name.lower() and "weight" in name else 0.0)
-        for name, buffer in model.named_buffers():
-            _fill_buffer(name, buffer)
+        for path, module in model.named_modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                _fill_buffer(f"{path}.{name}", module, buffer)
     return model.to(device, dtype)
 
 
-def _fill_buffer(name: str, buffer: Tensor) -> None:
-    if name.endswith(("position_ids", "token_type_ids")):
-        values = torch.arange(buffer.shape[-1]) if "position" in name else torch.zeros(1)
-        buffer.copy_(values.to(buffer.dtype).expand_as(buffer))
+def _fill_buffer(path: str, module: nn.Module, buffer: Tensor) -> None:
+    """Buffers are computed by a model's constructor: say what it would have computed."""
+    name = path.rpartition(".")[2]
+    if name == "position_ids":
+        buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
+    elif name == "token_type_ids":
+        buffer.zero_()
+    elif name.endswith("inv_freq"):
+        buffer.copy_(getattr(type(module)(module.config), name))  # type: ignore[arg-type]
     else:
-        raise ValueError(f"the buffer {name} has no known value")
+        raise ValueError(f"the buffer {path} has no known value")
 
 
 def _hf_case(
@@ -273,18 +300,7 @@ def _hf_case(
     names = ("query", "key", "value") if "roberta" in pattern else ("q_proj", "k_proj", "v_proj")
     with torch.device("meta"):
         model = made()
-    rotary = [m for m in model.modules() if type(m).__name__ == "LlamaRotaryEmbedding"]
-    for module in rotary:  # its buffers are computed, not stored
-        module.__init__(model.config, device="meta" if device == "meta" else "cpu")  # type: ignore[misc]
-    kept = [{n: b for n, b in m.named_buffers()} for m in rotary]
-    if torch.device(device).type != "meta":
-        for module in rotary:
-            for buffer in list(module._buffers):
-                del module._buffers[buffer]
     model = _fill(model, generator, device, dtype).train()
-    for module, buffers in zip(rotary, kept, strict=True):
-        for key, buffer in buffers.items():
-            module.register_buffer(key, buffer.to(device), persistent=False)
     groups = tuple(tuple(pattern.format(n, p) for p in names) for n in range(layers))
     inputs = {
         key: v.to(device, dtype if v.is_floating_point() else None) for key, v in inputs.items()
@@ -382,6 +398,8 @@ MODELS: Mapping[str, Callable[..., Case]] = {
     "deep": lambda **o: vit(48, 192, 2, **o),
     "llama": lambda **o: llama(8, 512, 2, 256, **o),
     "tiny": lambda **o: vit(2, 64, 1, **o),
+    "tiny-llama": lambda **o: llama(2, 64, 2, 5, **o),
+    "tiny-roberta": lambda **o: roberta(2, 64, 2, 5, **o),
 }
 
 

@@ -13,7 +13,7 @@ from benchmarks.sides import Side
 __all__ = ["Difference", "check_equal", "results_of"]
 
 
-class Difference(AssertionError):
+class Difference(AssertionError):  # noqa: N818
     """Two sides that should be equal are not; nothing is timed."""
 
 

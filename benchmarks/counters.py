@@ -1,4 +1,6 @@
-"""``python -m benchmarks counters``: deterministic costs, of every construction against PEFT's LoRA."""
+"""``python -m benchmarks counters``: exact costs of every construction, against PEFT's
+LoRA.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
         save("counters", args.command, rows, args.out)
 
 
-#: The ranks at which two constructions have about the parameters of LoRA of rank 4 (12 x 768, q k v).
+#: The ranks at which two constructions have about the parameters of LoRA of rank 4 (12 x 768).
 EQUAL_PARAMETERS: Mapping[str, Mapping[str, int]] = {
     "tenslora.qkv_depth": {"a": 76, "b": 76, "c": 3, "d": 6},
     "tenslora.att_qkv_depth": {"a": 96, "b": 20, "c": 6, "d": 3, "e": 4},

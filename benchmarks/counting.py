@@ -19,19 +19,26 @@ from torch.utils.flop_counter import flop_registry
 from benchmarks.cases import Case
 from benchmarks.sides import Side
 
-__all__ = ["Counts", "CountingMode", "SavedBytes", "count_step"]
+__all__ = ["CountingMode", "Counts", "SavedBytes", "count_step"]
 
 aten = torch.ops.aten
 
 
-#: torch counts no FLOPs for these: without a formula, adapters that add in place would cost nothing.
+#: torch counts no FLOPs for these: without a formula, adding in place would cost nothing.
 _MISSING: Mapping[Any, Callable[..., int]] = {
     aten.addmm_: flop_registry[aten.addmm],
     aten.baddbmm_: flop_registry[aten.baddbmm],
 }
 
 #: These only change how memory is looked at, but do not say so in their schema, or allocate alone.
-_FREE = {aten.detach, aten.alias, aten._unsafe_view, aten.empty, aten.empty_like, aten.empty_strided}
+_FREE = {
+    aten.detach,
+    aten.alias,
+    aten._unsafe_view,
+    aten.empty,
+    aten.empty_like,
+    aten.empty_strided,
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class SavedBytes:
         self._exempt = {t.untyped_storage()._cdata for t in exempt}
         self._seen: dict[int, torch.UntypedStorage] = {}
 
-    def __enter__(self) -> SavedBytes:
+    def __enter__(self) -> SavedBytes:  # noqa: PYI034
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda t: t)
         self._hooks.__enter__()
         return self
@@ -134,5 +141,3 @@ def count_step(case: Case, side: Side) -> tuple[Counts, Counter[str]]:
         torch.autograd.backward(outputs, case.cotangents)
     case.clear(side.model)
     return Counts(mode.flops, mode.calls, mode.nbytes, saved.total), mode.by_name
-
-

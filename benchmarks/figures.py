@@ -59,7 +59,9 @@ class Figure:
         return value <= self.goal if self.most else value >= self.goal
 
 
-def _worst(rows: Iterable[tuple[float | None, str, float | None]], *, least: bool = False) -> Reached | None:
+def _worst(
+    rows: Iterable[tuple[float | None, str, float | None]], *, least: bool = False
+) -> Reached | None:
     known = [Reached(v, where, noise) for v, where, noise in rows if v is not None]
     pick = min if least else max
     return pick(known, key=lambda r: r.value) if known else None
@@ -77,7 +79,9 @@ def _mean(rows: Iterable[tuple[float | None, str, float | None]]) -> Reached | N
 # --- counters
 
 
-def _counters(quantity: str, families: Iterable[str] | None = None) -> Callable[[Results], Reached | None]:
+def _counters(
+    quantity: str, families: Iterable[str] | None = None
+) -> Callable[[Results], Reached | None]:
     def find(results: Results) -> Reached | None:
         return _worst(
             (row["ratio"][quantity], f"{row['family']}, r = {row['rank']}", None)
@@ -118,7 +122,7 @@ def _over_bound(results: Results) -> Reached | None:
             row["noise"],
         )
         for row in _group(results, case=_SMALL)
-        if row["pass"] == "step" and _is_construction(row)
+        if row["mode"] == "step" and _is_construction(row)
     )
 
 
@@ -134,7 +138,7 @@ def _of_peft(keep: Callable[[Row], bool]) -> Callable[[Results], Reached | None]
         return _worst(
             _part(row)
             for row in _group(results, case=_SMALL)
-            if row["pass"] == "step" and keep(row)
+            if row["mode"] == "step" and keep(row)
         )
 
     return find
@@ -152,7 +156,7 @@ def _of_hand(tokens: int) -> Callable[[Results], Reached | None]:
         for row in _group(results, tokens=tokens, width=768):
             sides = row["sides"]
             hands = [s for name, s in sides.items() if name.startswith("hand")]
-            if row["pass"] != "step" or not hands or row["rank"] != 4:
+            if row["mode"] != "step" or not hands or row["rank"] != 4:
                 continue
             best = min(side["overhead"]["minima"] for side in hands)
             ours = sides["tenslora"]["overhead"]["minima"]
@@ -164,7 +168,7 @@ def _of_hand(tokens: int) -> Callable[[Results], Reached | None]:
 
 def _inference(tokens: Callable[[int], bool]) -> Callable[[Results], Reached | None]:
     def find(results: Results) -> Reached | None:
-        rows = [r for r in _group(results, width=768) if r["pass"] == "inference"]
+        rows = [r for r in _group(results, width=768) if r["mode"] == "inference"]
         parts = [(_part(row), row["tokens"]) for row in rows if tokens(row["tokens"])]
         return _worst((v, f"{where}, {count} tokens", noise) for (v, where, noise), count in parts)
 
@@ -174,7 +178,9 @@ def _inference(tokens: Callable[[int], bool]) -> Callable[[Results], Reached | N
 # --- whole models
 
 
-def _whole(keep: Callable[[Row], bool]) -> Callable[[Results], list[tuple[float, str, float | None]]]:
+def _whole(
+    keep: Callable[[Row], bool],
+) -> Callable[[Results], list[tuple[float, str, float | None]]]:
     def rows(results: Results) -> list[tuple[float, str, float | None]]:
         return [
             (row["step"]["paired"], f"{row['side']}, {row['model']}", row["noise"])
@@ -235,7 +241,9 @@ def _deep(row: Row) -> bool:
     return row["layers"] == 12
 
 
-_CONSTRUCTIONS = "constructions in Tucker and CP, r = 4, 8, 16, extra over floor against PEFT LoRA's"
+_CONSTRUCTIONS = (
+    "constructions in Tucker and CP, r = 4, 8, 16, extra over floor against PEFT LoRA's"
+)
 _UNIT = "q, k, v group, overhead"
 
 #: Everything that is wanted.
@@ -262,7 +270,7 @@ FIGURES: tuple[Figure, ...] = (
            lambda r: _mean(_whole(lambda row: "48 x 192" in row["model"])(r))),
     Figure("step-equal", "the same at equal parameters (ranks of 76 and 96)", 1.03,
            lambda r: _worst(_whole(lambda row: not _plain(row))(r))),
-    Figure("rebuild", "rebuilding at every site, 12 x 768, 394 tokens: times our part, mean of seven",
+    Figure("rebuild", "rebuilding at every site, 12 x 768, 394 tokens: times our part, mean",
            100, _rebuild(_deep, mean=True), most=False),
     Figure("rebuild-qkv", "the same: qkv_depth and att_qkv_depth", 400,
            _rebuild(lambda r: _deep(r) and r["family"].endswith("qkv_depth"), mean=False),
@@ -289,7 +297,7 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def reached() -> Iterator[tuple[Figure, Reached | None, str]]:
-    """Each figure with what the kept results say, and the reason that is known where it is missed."""
+    """Each figure with what the kept results say, and the known reason where it is missed."""
     names = ("counters", "group", "whole", "growth", "trees", "handling", "memory", "gpu")
     results = {name: found for name in names if (found := load(name)) is not None}
     for figure in FIGURES:

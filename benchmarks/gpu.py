@@ -1,9 +1,10 @@
 """``python -m benchmarks.gpu``: the table on a GPU in bfloat16, with the card's own roofline.
 
-At 4,096 to 16,384 tokens and widths 2048 and 4096 with narrow keys and values, the q, k, v group of one
-layer runs forward and backward: frozen, with PEFT's LoRA (both twice), tenslora, and by hand. Each step is
-captured in a CUDA graph (or compiled with ``--compile``), so that what is measured is the card. In the same
-run the card's speed of matrix products and of memory is measured, which gives each side a bound.
+At 4,096 to 16,384 tokens and widths 2048 and 4096 with narrow keys and values, the q, k, v group
+of one layer runs forward and backward: frozen, with PEFT's LoRA (both twice), tenslora, and by
+hand. Each step is captured in a CUDA graph (or compiled with ``--compile``), so that what is
+measured is the card. In the same run the card's speed of matrix products and of memory is
+measured, which gives each side a bound.
 
     python -m benchmarks.gpu                    # the table; under 8 minutes
     python -m benchmarks.gpu --device cpu       # tiny sizes on a CPU: does everything run?
@@ -127,9 +128,11 @@ def measure(
     for name, side in sides.items():
         try:
             steps[name] = make(case, side, compiled)
-        except RuntimeError as error:  # a side that cannot be captured is said, not hidden
+        except RuntimeError as error:  # noqa: PERF203 (one that cannot be captured is reported)
             failed[name] = str(error).splitlines()[0]
-    times = race(steps, rounds, clock=Clock(device), least=1e-2 if device.startswith("cuda") else 1e-3)
+    times = race(
+        steps, rounds, clock=Clock(device), least=1e-2 if device.startswith("cuda") else 1e-3
+    )
     return times, counts, failed
 
 

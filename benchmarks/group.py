@@ -66,7 +66,7 @@ def measure(
     racing = {name: make_side(name, case) for name in ("floor", "floor again")}
     for name in ("PEFT", "PEFT again"):
         racing[name] = make_side(name, case, "lora", rank)
-    if family not in ("lora",) and own:
+    if family != "lora" and own:
         racing[f"PEFT {family}"] = made.pop("PEFT")
     racing.update({name: side for name, side in made.items() if name != "PEFT"})
     steps = {name: stepper(case, side, train=train) for name, side in racing.items()}
@@ -77,7 +77,7 @@ def measure(
         "tokens": case.tokens,
         "family": family,
         "rank": ranks,
-        "pass": "step" if train else "inference",
+        "mode": "step" if train else "inference",
         "rounds": len(times.seconds["floor"]),
         "noise": times.noise(),
         "bound": _bound(case, racing) if train else None,
@@ -152,7 +152,7 @@ def main(args: argparse.Namespace) -> None:
 
 def show(row: Mapping[str, Any]) -> None:
     """Print a row: overhead over the floor, and over PEFT's LoRA."""
-    head = f"{row['case']}, {row['family']} {row['rank']}, {row['pass']}: {row['rounds']} rounds, "
+    head = f"{row['case']}, {row['family']} {row['rank']}, {row['mode']}: {row['rounds']} rounds, "
     bound = "" if row["bound"] is None else f", FLOP bound {row['bound']:+.1%}"
     print(f"{head}twice the twins' gap {row['noise']:.1%}{bound}", flush=True)
     for side, found in row["sides"].items():

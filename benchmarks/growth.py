@@ -1,8 +1,9 @@
 """``python -m benchmarks growth``: exponents of the adapter's part, and what rebuilding costs.
 
-The adapter's part is the time of a step beyond the frozen model's. An exponent is the slope of its
-logarithm over that of a size. A side that rebuilds the tensor at every site takes minutes a step on a
-deep model; it is timed at one site and multiplied by the number of sites, each of which does the same.
+The adapter's part is the time of a step beyond the frozen model's. An exponent is the slope of
+its logarithm over that of a size. A side that rebuilds the tensor at every site takes minutes a
+step on a deep model; it is timed at one site and multiplied by the number of sites, each of
+which does the same.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 
 def rebuild_part(family: str, layers: int, width: int, tokens: int, rank: int) -> float:
-    """Seconds that a step takes for rebuilding at every site, from one site's forward and backward."""
+    """Seconds of a step for rebuilding at every site, from one site's forward and backward."""
     case = stack_case(1, width, tokens, heads=max(1, width // 64))
     bound_case = stack_case(layers, width, 1, heads=case.heads, device="meta")
     bank = next(iter(bound_case.banks(resolve(family), rank).values()))
@@ -185,8 +186,9 @@ def main(args: argparse.Namespace) -> None:
             against += _against_rebuilding([(48, 768, 394, 4)], deep, 5, 60.0)
     for row in against:
         print(
-            f"{row['layers']} x {row['width']}, {row['family']:26} ours {row['ours'] * 1e3:8.2f} ms, "
-            f"rebuilt {row['rebuilt'] * 1e3:10.1f} ms: {row['times']:8.1f} times",
+            f"{row['layers']} x {row['width']}, {row['family']:26} ours "
+            f"{row['ours'] * 1e3:8.2f} ms, rebuilt {row['rebuilt'] * 1e3:10.1f} ms: "
+            f"{row['times']:8.1f} times",
             flush=True,
         )
     if args.save:

@@ -1,14 +1,15 @@
 """The same mathematics as an expert writes it by hand, for every family that is measured.
 
-Each family is two matrices at every site, W[l, p] = B[l, p] A[l, p]: `FACTORS` says how they come from
-the cores, once a forward for all sites. They are stored wide, ``A`` as (rank, in) and ``B`` as
-(rank, out): thin products are fastest so. A layer's q, k and v then run as one group, in the form that
-was found fastest (`Group`, with a backward of its own) or in plain autograd (`plain_group`).
+Each family is two matrices at every site, W[l, p] = B[l, p] A[l, p]: `FACTORS` says how they
+come from the cores, once a forward for all sites. They are stored wide, ``A`` as (rank, in) and
+``B`` as (rank, out): thin products are fastest so. A layer's q, k and v then run as one group,
+in the form that was found fastest (`Group`, with a backward of its own) or in plain autograd
+(`plain_group`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -318,5 +319,3 @@ def lokr_update(cores: Cores, x: Tensor, layer: int, proj: int) -> Tensor:
     n, (o1, i1) = x.shape[0], c.shape
     h = (x.reshape(n * i1, -1) @ a.mT).view(n, i1, -1)
     return ((c @ h) @ b.mT).reshape(n, o1 * b.shape[0])
-
-

@@ -13,9 +13,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cases import MODELS, Case, every_rank, resolve, share
 from benchmarks.results import save
 
 __all__ = ["import_times", "main"]
@@ -75,12 +77,39 @@ def _forget_plans() -> None:
             found.cache_clear()
 
 
+class _Attaching:
+    """Attaches an adapter to a model, and takes it off again."""
+
+    def __init__(self, model: Any, family: str, **options: Any) -> None:
+        self.model, self.family, self.options = model, family, options
+        self.held: list[Any] = []
+
+    @property
+    def adapter(self) -> Any:
+        return self.held[-1]
+
+    def attach(self) -> None:
+        import tenslora as tl
+
+        self.held.append(tl.attach(self.model, self.family, ranks=4, **self.options))
+
+    def drop(self) -> None:
+        while self.held:
+            self.held.pop().detach()
+
+    def merged(self, wanted: bool) -> None:
+        if self.adapter.merged != wanted:
+            self.adapter.merge() if wanted else self.adapter.unmerge()
+
+
+def _head_dim(family: str, size: int) -> dict[str, int]:
+    return {"head_dim": size} if "head_dim" in resolve(family).network.indices else {}
+
+
 def _planning(rounds: int) -> Iterator[dict[str, Any]]:
     """Attach to a Llama on the meta device, with everything to be planned anew."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
-
-    import tenslora as tl
 
     for name, (layers, width, heads, narrow, wide) in _LLAMAS.items():
         config = LlamaConfig(
@@ -97,102 +126,73 @@ def _planning(rounds: int) -> Iterator[dict[str, Any]]:
             targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
             if family == "lora":
                 targets += ["gate_proj", "up_proj", "down_proj"]
-            sizes = {"head_dim": width // heads} if "att" in family.split(".")[-1] else {}
-            adapters: list[Any] = []
-
-            def attach() -> None:
-                adapters.append(
-                    tl.attach(model, family, targets=targets, ranks=4, sizes=sizes)  # noqa: B023
-                )
-
-            def before() -> None:
-                while adapters:  # noqa: B023
-                    adapters.pop().detach()  # noqa: B023
-                _forget_plans()
-
-            took = _time(attach, rounds, before)
-            sites = len(adapters[-1].sites)
-            adapters.pop().detach()
+            sizes = _head_dim(family, width // heads)
+            one = _Attaching(model, family, targets=targets, sizes=sizes)
+            took = _time(one.attach, rounds, partial(_anew, one))
             yield {
                 "what": "plan and attach",
                 "model": name,
                 "family": family,
-                "sites": sites,
+                "sites": len(one.adapter.sites),
                 "milliseconds": took,
             }
+            one.drop()
+
+
+def _anew(one: _Attaching) -> None:
+    one.drop()
+    _forget_plans()
 
 
 def _keeping(name: str, rounds: int) -> Iterator[dict[str, Any]]:
     """Attach, save, load, merge and unmerge on a model with weights; PEFT's LoRA beside it."""
-    import peft
     import torch
 
-    import tenslora as tl
-    from benchmarks.cases import MODELS, share
-
     case = MODELS[name](device="cpu", dtype=torch.float32)
-    nothing = lambda: None  # noqa: E731
     for family in _FAMILIES:
-        model = share(case.model)
-        sizes = {"head_dim": 64} if "att" in family.split(".")[-1] else {}
+        sizes = _head_dim(family, 64)
+        one = _Attaching(share(case.model), family, targets=case.targets, sizes=sizes)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "adapter.safetensors"
-            made: list[Any] = []
-
-            def attach() -> None:
-                made.append(
-                    tl.attach(model, family, targets=case.targets, ranks=4, sizes=sizes)  # noqa: B023
-                )
-
-            def drop() -> None:
-                while made:  # noqa: B023
-                    made.pop().detach()  # noqa: B023
-
-            actions: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-                "attach": (attach, drop),
-                "save": (lambda: made[0].save(path), nothing),  # noqa: B023
-                "load": (lambda: made[0].load(path), nothing),  # noqa: B023
-                "merge": (
-                    lambda: made[0].merge(),  # noqa: B023
-                    lambda: made[0].unmerge() if made[0].merged else None,  # noqa: B023
-                ),
-                "unmerge": (
-                    lambda: made[0].unmerge(),  # noqa: B023
-                    lambda: None if made[0].merged else made[0].merge(),  # noqa: B023
-                ),
-            }
-            for what, (action, before) in actions.items():
-                took = _time(action, rounds, before)
-                yield {
-                    "what": what,
-                    "model": case.name,
-                    "family": family,
-                    "side": "tenslora",
-                    "milliseconds": took,
-                }
-    base = share(case.model)
-    config = peft.LoraConfig(r=4, target_modules=case.targets)
-    holder: list[Any] = []
-    attach_peft = lambda: holder.append(peft.get_peft_model(base, config))  # noqa: E731
-    took = _time(attach_peft, 1, nothing)
-    wrapped = holder[0]
-    others: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "merge": (wrapped.merge_adapter, nothing),
-        "unmerge": (wrapped.unmerge_adapter, nothing),
-    }
-    yield _peft_row("attach", case.name, took)
-    for what, (action, before) in others.items():
-        yield _peft_row(what, case.name, _time(action, 1, before))
+            for what, took in _kept(one, Path(folder) / "adapter.safetensors", rounds):
+                yield _row(what, case.name, family, "tenslora", took)
+    for what, took in _peft_kept(case, rounds):
+        yield _row(what, case.name, "lora", "PEFT", took)
 
 
-def _peft_row(what: str, model: str, took: float) -> dict[str, Any]:
-    return {
-        "what": what,
-        "model": model,
-        "family": "lora",
-        "side": "PEFT",
-        "milliseconds": took,
-    }
+def _kept(one: _Attaching, path: Path, rounds: int) -> Iterator[tuple[str, float]]:
+    yield "attach", _time(one.attach, rounds, one.drop)
+    adapter = one.adapter
+    yield "save", _time(partial(adapter.save, path), rounds, _nothing)
+    yield "load", _time(partial(adapter.load, path), rounds, _nothing)
+    yield "merge", _time(adapter.merge, rounds, partial(one.merged, False))
+    yield "unmerge", _time(adapter.unmerge, rounds, partial(one.merged, True))
+
+
+def _peft_kept(case: Case, rounds: int) -> Iterator[tuple[str, float]]:
+    import peft
+
+    held: list[Any] = []
+
+    def attach() -> None:
+        config = peft.LoraConfig(r=4, target_modules=case.targets)
+        held.append(peft.get_peft_model(share(case.model), config))
+
+    yield "attach", _time(attach, rounds, _nothing)
+    wrapped = held[-1]
+    merging, unmerging = [], []
+    for _ in range(rounds):
+        merging.append(_time(wrapped.merge_adapter, 1, _nothing))
+        unmerging.append(_time(wrapped.unmerge_adapter, 1, _nothing))
+    yield "merge", statistics.median(merging)
+    yield "unmerge", statistics.median(unmerging)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _row(what: str, model: str, family: str, side: str, took: float) -> dict[str, Any]:
+    return {"what": what, "model": model, "family": family, "side": side, "milliseconds": took}
 
 
 def _merged(name: str) -> dict[str, Any]:
@@ -200,7 +200,6 @@ def _merged(name: str) -> dict[str, Any]:
     import torch
 
     import tenslora as tl
-    from benchmarks.cases import MODELS, share
     from benchmarks.counting import CountingMode
 
     case = MODELS[name](device="cpu", dtype=torch.float32)
@@ -219,7 +218,9 @@ def _merged(name: str) -> dict[str, Any]:
         "model": case.name,
         "calls": calls[1] / calls[0],
         "hooks": sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in targets),
-        "replaced": sum(type(model.get_submodule(path)) is not kind for path, kind in types.items()),
+        "replaced": sum(
+            type(model.get_submodule(path)) is not kind for path, kind in types.items()
+        ),
     }
 
 
@@ -230,9 +231,10 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     rounds = 1 if args.smoke else 5
     rows = [import_times(1 if args.smoke else 15), _merged("tiny")]
-    if not args.smoke:
-        rows += _planning(rounds)
-    rows += _keeping("tiny" if args.smoke else "vit-base", rounds)
+    with every_rank():
+        if not args.smoke:
+            rows += _planning(rounds)
+        rows += _keeping("tiny" if args.smoke else "vit-base", rounds)
     for row in rows:
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{v}" for k, v in row.items()))
     if args.save:

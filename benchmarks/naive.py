@@ -1,4 +1,6 @@
-"""What a method's own code or a first attempt does at each site: rebuild the tensor, or one einsum."""
+"""What a method's own code or a first attempt does at each site: rebuild the tensor, or one
+einsum.
+"""
 
 from __future__ import annotations
 
@@ -113,9 +115,7 @@ class Naive:
         return base + update if self.scale == 1 else base + self.scale * update
 
 
-def install(
-    model: nn.Module, banks: Mapping[str, tuple[Bank, Cores]], update: Update
-) -> None:
+def install(model: nn.Module, banks: Mapping[str, tuple[Bank, Cores]], update: Update) -> None:
     """Run every adapted projection of ``model`` by ``update``."""
     for bank, cores in banks.values():
         for path, place in bank.places():

@@ -1,4 +1,6 @@
-"""Why a figure is missed, as far as profiling has shown, and what was tried. By key of the figure."""
+"""Why a figure is missed, as far as profiling has shown, and what was tried. By key of the
+figure.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ __all__ = ["RESULTS", "load", "save"]
 RESULTS = Path(__file__).parent / "results"
 
 
-def save(name: str, command: str, rows: list[dict[str, Any]], out: str | None = None, **more: Any) -> Path:
+def save(
+    name: str, command: str, rows: list[dict[str, Any]], out: str | None = None, **more: Any
+) -> Path:
     """Write ``<out or results>/<name>/result.json`` with rows, machine, versions and command."""
     from tenslora.integrations import stamp
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 import tenslora as tl
 from benchmarks import hand, naive
-from benchmarks.cases import Bank, Case, draw_values, resolve, share
+from benchmarks.cases import Bank, Case, draw_values, every_rank, resolve, share
 
 __all__ = ["PEFT_FAMILIES", "SIDES", "Side", "make_side", "sides_of"]
 
@@ -25,8 +24,8 @@ class Side:
     ----------
     name : of the implementation.
     model : shares the frozen weights of the case's.
-    gradients : for each bank and core its gradient after a step, in the catalogue's shape; empty for
-        the frozen model.
+    gradients : for each bank and core its gradient after a step, in the catalogue's shape; empty
+        for the frozen model.
     """
 
     name: str
@@ -38,8 +37,7 @@ def make_side(
     name: str, case: Case, family: str = "lora", ranks: int | Mapping[str, int] = 4
 ) -> Side:
     """Make a side by its name in :data:`SIDES`, with values that are the same for all."""
-    with _every_rank():
-        banks = case.banks(resolve(family), ranks)
+    banks = case.banks(resolve(family), ranks)
     weight = next(case.model.parameters())
     values = {
         key: {
@@ -50,20 +48,10 @@ def make_side(
     }
     model = share(case.model)
     model.requires_grad_(False)
-    side = SIDES[name](case, model, family, ranks, banks, values)
+    side = replace(SIDES[name](case, model, family, ranks, banks, values), name=name)
     if case.head:
         side.model.get_submodule(_path(side.model, case.head)).requires_grad_(True)
     return side
-
-
-@contextmanager
-def _every_rank() -> Iterator[None]:
-    """Ranks above what a mode can carry are compared too: every side pays for them."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", tl.RedundantRankWarning)
-        yield
 
 
 def _path(model: nn.Module, ending: str) -> str:
@@ -103,7 +91,7 @@ def _ours(
     sizes = {}
     if "head" in resolve(family).network.indices:
         sizes = {"head_dim": next(iter(banks.values())).bound.sizes["head_dim"]}
-    with _every_rank():
+    with every_rank():
         adapter = tl.attach(
             model,
             resolve(family),
@@ -146,7 +134,7 @@ def _hand(
         return _by_update(case, model, banks, values, "hand", _lokr)
     held = {key: (bank, family, values[key]) for key, bank in banks.items()}
     hand.install(case, model, held, form)
-    return _with_cores(f"hand, {form}", model, values)
+    return _with_cores("hand", model, values)
 
 
 def _with_cores(name: str, model: nn.Module, values: Values) -> Side:
@@ -242,9 +230,7 @@ def _in_peft(model: nn.Module, path: str, where: str) -> Tensor:
     return held.weight if isinstance(held, nn.Module) else held
 
 
-def _copy_to_peft(
-    model: nn.Module, banks: Banks, values: Values, names: Mapping[str, str]
-) -> None:
+def _copy_to_peft(model: nn.Module, banks: Banks, values: Values, names: Mapping[str, str]) -> None:
     with torch.no_grad():
         for key, bank in banks.items():
             for path, place in bank.places():

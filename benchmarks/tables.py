@@ -27,7 +27,9 @@ def report(*, level: int = 2) -> str:
     for name, title, make in _TABLES:
         kept = load(name)
         if kept is None:
-            parts.append(_section(level, title, f"Not measured yet: `python -m benchmarks {name}`."))
+            parts.append(
+                _section(level, title, f"Not measured yet: `python -m benchmarks {name}`.")
+            )
         else:
             parts.append(_section(level, title, f"{make(kept)}\n\n{_origin(kept)}"))
     return "\n\n".join(parts)
@@ -116,9 +118,9 @@ def _counters(kept: Mapping[str, Any]) -> str:
     text = (
         f"{first[0]['model']}, {first[0]['tokens']:,} tokens, forward and backward, extra over the "
         f"frozen model, in parts of PEFT LoRA's extra at the same rank (at rank 4: {peft['calls']} "
-        f"calls and {peft['nbytes'] / 1e9:.2f} GB more than the frozen model's {floor['calls']} and "
-        f"{floor['nbytes'] / 1e9:.2f} GB, {peft['flops'] / 1e9:.2f} GFLOP, {peft['saved'] / 2**20:.0f}"
-        " MiB saved). By hand: `benchmarks/hand.py`.\n\n"
+        f"calls and {peft['nbytes'] / 1e9:.2f} GB more than the frozen model's {floor['calls']} "
+        f"and {floor['nbytes'] / 1e9:.2f} GB, {peft['flops'] / 1e9:.2f} GFLOP, "
+        f"{peft['saved'] / 2**20:.0f} MiB saved). By hand: `benchmarks/hand.py`.\n\n"
     )
     head = ["family", "rank", "FLOPs", "calls", "bytes", "saved"]
     head += ["by hand: FLOPs", "calls", "bytes", "saved"]
@@ -144,8 +146,8 @@ def _counters(kept: Mapping[str, Any]) -> str:
         saved = [r["extra"]["saved"] / 2**20 for r in rebuilt]
         text += (
             f"\n\nRebuilding the tensor at every site takes {min(calls):,} to {max(calls):,} calls "
-            f"more than the frozen model, moves {min(more):+.0%} to {max(more):+.0%} bytes and saves "
-            f"{min(saved):,.0f} to {max(saved):,.0f} MiB."
+            f"more than the frozen model, moves {min(more):+.0%} to {max(more):+.0%} bytes and "
+            f"saves {min(saved):,.0f} to {max(saved):,.0f} MiB."
         )
     return text
 
@@ -157,8 +159,8 @@ def _rank(rank: Any) -> str:
 
 def _group(kept: Mapping[str, Any]) -> str:
     text = (
-        "One layer's q, k and v, forward and backward. Over the floor: what a side takes beyond the "
-        "frozen linears. Of PEFT: that over what PEFT's LoRA of the same rank takes beyond them. "
+        "One layer's q, k and v, forward and backward. Over the floor: what a side takes beyond "
+        "the frozen linears. Of PEFT: that over what PEFT's LoRA of the same rank takes beyond them. "
         "Two numbers are the ratio of minima and that of the medians of paired rounds.\n\n"
     )
     head = ["case", "rank", "FLOP bound", "tenslora over the floor", "tenslora of PEFT"]
@@ -168,11 +170,13 @@ def _group(kept: Mapping[str, Any]) -> str:
         sides = row["sides"]
         ours = sides["tenslora"]
         name = f"{row['family']}, d = {row['width']}, {row['tokens']:,} tokens"
-        if row["pass"] == "inference":
+        if row["mode"] == "inference":
             name += ", inference"
         cells = [_percent(row["bound"]), _pair(ours["overhead"], _percent), _pair(ours["of_peft"])]
-        for side in ("hand", "hand, plain autograd", "einsum", "opt_einsum"):
-            cells.append(_pair(sides[side]["of_peft"]) if side in sides else "-")
+        cells += [
+            _pair(sides[side]["of_peft"]) if side in sides else "-"
+            for side in ("hand", "hand, plain autograd", "einsum", "opt_einsum")
+        ]
         lines.append([name, _rank(row["rank"]), *cells, _percent(row["noise"]).lstrip("+")])
     text += table(head, lines)
     own = []
@@ -244,8 +248,8 @@ def _handling(kept: Mapping[str, Any]) -> str:
     merged = next(row for row in kept["rows"] if row["what"] == "merged")
     return (
         table(["what", "ms of processor time"], lines)
-        + f"\n\nAfter merging: {merged['hooks']} hooks and {merged['replaced']} replaced modules on "
-        f"the targets, {merged['calls']:.2f} times the calls of the original model."
+        + f"\n\nAfter merging: {merged['hooks']} hooks and {merged['replaced']} replaced modules "
+        f"on the targets, {merged['calls']:.2f} times the calls of the original model."
     )
 
 
@@ -273,8 +277,8 @@ def _growth(kept: Mapping[str, Any]) -> str:
     return (
         "The part of a step beyond the frozen model, and the slope of its logarithm.\n\n"
         + table(["growing", "side", "ms", "exponent"], lines)
-        + "\n\nThe same part against rebuilding the tensor at every site (timed at one site, times the "
-        "number of sites):\n\n" + table(head, against)
+        + "\n\nThe same part against rebuilding the tensor at every site (timed at one site, times "
+        "the number of sites):\n\n" + table(head, against)
     )
 
 

@@ -1,9 +1,11 @@
-"""``python -m benchmarks trees``: the planner's order of contraction against the best measured one.
+"""``python -m benchmarks trees``: the planner's order of contraction against the best measured
+one.
 
-Every order of pairwise contractions of the cores and x, all sites at once, is enumerated. The cheapest
-by several measures (FLOPs alone, bytes alone, mixtures of the two, the largest array) are run forward
-and backward by one executor beside the planner's; the best of these is raced against the planner's again,
-so that luck in the first race does not count. The planner's is in both.
+Every order of pairwise contractions of the cores and x, all sites at once, is enumerated. The
+cheapest by several measures (FLOPs alone, bytes alone, mixtures of the two, the largest array)
+are run forward and backward by one executor beside the planner's; the best of these is raced
+against the planner's again, so that luck in the first race does not count. The planner's is in
+both.
 """
 
 from __future__ import annotations
@@ -121,7 +123,7 @@ def candidates(problem: Problem, each: int) -> list[Tree]:
     kept = [tree for tree, flops in zip(trees, work, strict=True) if flops <= 30 * fewest]
     found: dict[Tree, None] = {}
     for weights in _MEASURES:
-        ranked = sorted(kept, key=lambda tree: cost(problem, tree, *weights))  # noqa: B023
+        ranked = sorted(kept, key=lambda tree: cost(problem, tree, *weights))
         found.update(dict.fromkeys(ranked[:each]))
     return list(found)
 
@@ -278,7 +280,7 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     rows = []
     catalogue = list(_catalogue((16,) if args.smoke else (16, 394)))
-    count = 3 if args.smoke else 200
+    count = 1 if args.smoke else 200
     for name, network, sizes, tokens in catalogue[:2] if args.smoke else catalogue:
         found = compare(network, sizes, tokens, each=2, rounds=2 if args.smoke else 5)
         rows.append({"name": name, "kind": "catalogue", **found})
@@ -291,8 +293,8 @@ def main(args: argparse.Namespace) -> None:
         print(f"{kind}: {len(ratios)} networks, geometric mean {mean:.3f}, worst {max(ratios):.2f}")
     for row in sorted(rows, key=lambda row: -row["ratio"])[:12]:
         print(f"  {row['ratio']:.2f}  {row['name']:28} {row['tokens']:4} tokens  {row['equation']}")
-        print(f"        planned {row['planned']}  best {row['best']}  {row['seconds'] * 1e3:.2f} ms")
+        print(
+            f"        planned {row['planned']}  best {row['best']}  {row['seconds'] * 1e3:.2f} ms"
+        )
     if args.save:
         save("trees", args.command, rows, args.out)
-
-

@@ -1,4 +1,6 @@
-"""``python -m benchmarks whole``: training steps of whole models, every construction in one race."""
+"""``python -m benchmarks whole``: training steps of whole models, every construction in one
+race.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,7 @@ def main(args: argparse.Namespace) -> None:
         plan = [("tiny", ("lora", "tenslora.qkv_depth"), 3, 1.0)]
     elif args.full:
         every = ("lora", *CONSTRUCTIONS)
-        plan = [(name, every, 12, 1e9) for name in MODELS if name != "tiny"]
+        plan = [(name, every, 12, 1e9) for name in MODELS if "tiny" not in name]
     else:
         plan = [
             ("vit-small", ("lora", *CONSTRUCTIONS), 12, 150.0),
