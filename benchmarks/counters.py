@@ -68,24 +68,32 @@ def _row(
 
 def main(args: argparse.Namespace) -> None:
     """Count on the meta device: the whole of it is exact, whatever else the machine does."""
-    rows: list[dict[str, Any]] = []
-    if args.smoke:
-        rows += compare(stack_case(2, 64, 10, device="meta"), ("lora",), 4, ("tenslora",))
-    else:
-        case = MODELS["vit-base"](device="meta", dtype=_float32())
-        for rank in (4, 8, 16):
-            sides = ("tenslora", "hand", "rebuild") if rank == 4 else ("tenslora", "hand")
-            rows += compare(case, FAMILIES, rank, sides)
-        for family, ranks in EQUAL_PARAMETERS.items():
-            rows += list(compare(case, (family,), ranks, ("tenslora", "hand")))[2:]
-        for name in ("llama", "roberta-base", "deep"):
-            model = MODELS[name](device="meta", dtype=_float32())
-            rows += compare(model, ("lora", *CONSTRUCTIONS), 4, ("tenslora",))
-    for row in rows:
+    rows = []
+    for row in _smoke() if args.smoke else _every():
+        rows.append(row)
         cells = "  ".join(f"{q} {row['ratio'][q]:7.3f}" for q in QUANTITIES)
-        print(f"{row['model']:22} {row['family']:28} {row['side']:12} {row['rank']!s:>3}  {cells}")
+        name = f"{row['model']:22} {row['family']:28} {row['side']:12} {row['rank']!s:>3}"
+        print(f"{name}  {cells}", flush=True)
     if args.save:
         save("counters", args.command, rows, args.out)
+
+
+def _smoke() -> Iterator[dict[str, Any]]:
+    yield from compare(stack_case(2, 64, 10, device="meta"), ("lora",), 4, ("tenslora",))
+
+
+def _every() -> Iterator[dict[str, Any]]:
+    import torch
+
+    made = {"device": "meta", "dtype": torch.float32}
+    case = MODELS["vit-base"](**made)
+    for rank in (4, 8, 16):
+        sides = ("tenslora", "hand", "rebuild") if rank == 4 else ("tenslora", "hand")
+        yield from compare(case, FAMILIES, rank, sides)
+    for family, ranks in EQUAL_PARAMETERS.items():
+        yield from list(compare(case, (family,), ranks, ("tenslora", "hand")))[2:]
+    for name in ("llama", "roberta-base", "deep"):
+        yield from compare(MODELS[name](**made), ("lora", *CONSTRUCTIONS), 4, ("tenslora",))
 
 
 #: The ranks at which two constructions have about the parameters of LoRA of rank 4 (12 x 768).
@@ -93,9 +101,3 @@ EQUAL_PARAMETERS: Mapping[str, Mapping[str, int]] = {
     "tenslora.qkv_depth": {"a": 76, "b": 76, "c": 3, "d": 6},
     "tenslora.att_qkv_depth": {"a": 96, "b": 20, "c": 6, "d": 3, "e": 4},
 }
-
-
-def _float32() -> Any:
-    import torch
-
-    return torch.float32

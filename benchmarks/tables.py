@@ -160,7 +160,7 @@ def _rank(rank: Any) -> str:
 def _group(kept: Mapping[str, Any]) -> str:
     text = (
         "One layer's q, k and v, forward and backward. Over the floor: what a side takes beyond "
-        "the frozen linears. Of PEFT: that over what PEFT's LoRA of the same rank takes beyond them. "
+        "the frozen linears. Of PEFT: that over what PEFT's LoRA of the same rank takes beyond. "
         "Two numbers are the ratio of minima and that of the medians of paired rounds.\n\n"
     )
     head = ["case", "rank", "FLOP bound", "tenslora over the floor", "tenslora of PEFT"]

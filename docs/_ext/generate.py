@@ -1,4 +1,4 @@
-"""Pages made from the package itself: the errors, the catalogue and the kept experiments."""
+"""Pages made from the package itself: errors, catalogue, kept experiments and benchmarks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tenslora
+from benchmarks import tables
 from tenslora import errors
 from tenslora.integrations.comparison import Comparison
 
@@ -99,6 +100,7 @@ def write_pages(docs: Path) -> None:
     pages: dict[str, Callable[[], str]] = {
         "errors": error_index,
         "families": catalogue,
+        "performance": tables.report,
         "experiments": lambda: experiments(results, folder),
     }
     folder.mkdir(exist_ok=True)
