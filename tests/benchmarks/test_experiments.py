@@ -79,14 +79,11 @@ def test_a_goal_is_met_as_it_is_written():
     assert not times.met(figures.Reached(99.0, ""))
 
 
-def test_the_gpu_command_says_that_there_is_none():
+def test_the_gpu_command_says_that_there_is_none(capsys):
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "--device cpu" in done.stdout
+    assert main(["gpu"]) == 2
+    assert "--device cpu" in capsys.readouterr().out
 
 
 def test_tables_need_no_tensor_library():
