@@ -66,6 +66,8 @@ CODES: dict[str, str] = {
     "E207": "a parameter budget below the smallest adapter of the family",
     "E208": "contradictory or unreadable ways of choosing ranks",
     "E209": "an adapter of absurd size, refused before any array is made",
+    "E210": "rates of compression that cannot be read or contradict each other",
+    "E211": "limits on ranks that cannot be met",
     "W201": "a rank above what its mode can carry: the extra parameters are redundant",
     # families
     "E301": "a setting for a core that the equation does not have",

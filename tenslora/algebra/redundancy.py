@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from tenslora.spec import Core, Network, Term, core_shape, slot_size
+from tenslora.spec import Core, Network, core_shape
 
-__all__ = ["Redundancy", "rank_cap", "redundancies"]
+__all__ = ["Redundancy", "rank_cap", "rank_ends", "redundancies"]
 
 
 @dataclass(frozen=True)
@@ -96,28 +96,52 @@ def rank_cap(network: Network, bond: str, sizes: Mapping[str, int]) -> int | Non
     >>> rank_cap(n, "r", {"layer": 12, "out": 64, "in": 32})
     32
     """
-    caps = [_cap_in(network, term, bond, sizes) for term in network.terms if bond in term.indices]
+    ends = rank_ends(network, bond)
+    if ends is None:
+        return None
+    caps = [min((n for end in term if (n := _count(end, sizes))), default=None) for term in ends]
     known = [cap for cap in caps if cap is not None]
     return max(known) if known and len(known) == len(caps) else None
 
 
-def _cap_in(network: Network, term: Term, bond: str, sizes: Mapping[str, int]) -> int | None:
-    ends = [core for core in term.cores if bond in core.indices]
-    if len(ends) != 2:
-        return None
-    target = set(network.target.indices)
-    batch = target.intersection(*(core.indices for core in ends))
-    found = [_carried(core, bond, batch, sizes) for core in ends]
-    return min((cap for cap in found if cap is not None), default=None)
+def _count(indices: Collection[str], sizes: Mapping[str, int]) -> int | None:
+    known = all(index in sizes for index in indices)
+    return math.prod(sizes[index] for index in indices) if known else None
 
 
-def _carried(core: Core, bond: str, batch: Collection[str], sizes: Mapping[str, int]) -> int | None:
+def rank_ends(network: Network, bond: str) -> tuple[tuple[tuple[str, ...], ...], ...] | None:
+    """Find what the two ends of a bond carry beside it: the product of these sizes bounds its rank.
+
+    Returns
+    -------
+    tuple or None
+        For each term with the bond, the indices of each end that bounds it; ``None`` where a term
+        holds the bond in one core, or in three or more.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> rank_ends(parse("W[layer out in] = B[layer out r] A[layer r in]"), "r")
+    ((('out',), ('in',)),)
+    """
+    found = []
+    for term in network.terms:
+        if bond not in term.indices:
+            continue
+        ends = [core for core in term.cores if bond in core.indices]
+        if len(ends) != 2:
+            return None
+        target = set(network.target.indices)
+        batch = target.intersection(*(core.indices for core in ends))
+        carried = [_carried(core, bond, batch) for core in ends]
+        found.append(tuple(end for end in carried if end is not None))
+    return tuple(found)
+
+
+def _carried(core: Core, bond: str, batch: Collection[str]) -> tuple[str, ...] | None:
     if core.name == "ones":
-        return 1
-    others = [index for index in core.indices if index != bond and index not in batch]
-    if any(index not in sizes for index in others):
-        return None
+        return ()
     if core.name == "eye":
         slots = [slot for slot in core.slots if bond not in slot]
-        return slot_size(slots[0], sizes) if slots else None
-    return math.prod(sizes[index] for index in others)
+        return slots[0] if slots else None
+    return tuple(index for index in core.indices if index != bond and index not in batch)

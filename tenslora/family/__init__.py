@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenslora.family.bound import Bound
+from tenslora.family.budgeting import isoparameters, isorank, ranks
 from tenslora.family.family import Family, family
 from tenslora.family.operators import (
     add,
@@ -20,7 +21,7 @@ from tenslora.family.operators import (
     untie,
 )
 from tenslora.family.proving import check, embeds, lattice, lift
-from tenslora.family.ranks import parse_ranks
+from tenslora.family.rank_text import parse_ranks
 from tenslora.family.registry import register, registered, resolve
 from tenslora.family.scale import Scale, parse_scale
 from tenslora.family.shapes import (
@@ -46,12 +47,15 @@ __all__ = [
     "freeze",
     "hadamard",
     "hierarchical_tucker",
+    "isoparameters",
+    "isorank",
     "join",
     "kron",
     "lattice",
     "lift",
     "parse_ranks",
     "parse_scale",
+    "ranks",
     "register",
     "registered",
     "rename",

@@ -12,7 +12,7 @@ import importlib
 
 from tenslora.errors import FamilyError
 from tenslora.family.family import Family, family
-from tenslora.family.ranks import parse_ranks
+from tenslora.family.rank_text import parse_ranks
 from tenslora.spec import parse
 
 __all__ = ["register", "registered", "resolve"]
