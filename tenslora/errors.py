@@ -68,6 +68,8 @@ CODES: dict[str, str] = {
     "E209": "an adapter of absurd size, refused before any array is made",
     "E210": "rates of compression that cannot be read or contradict each other",
     "E211": "limits on ranks that cannot be met",
+    "E212": "an estimate of memory for an optimizer or a batch that is not known",
+    "E213": "the shape of a model that cannot be read",
     "W201": "a rank above what its mode can carry: the extra parameters are redundant",
     # families
     "E301": "a setting for a core that the equation does not have",

@@ -76,8 +76,9 @@ def compressed_ranks(
     >>> compressed_ranks(n, {"layer": 12, "out": 768, "in": 768}, {"in": 0.02, "layer": 1.0})
     {'c': 12, 'a': 15}
     """
-    owned, said = bonds_of_modes(network), {}
+    owned = bonds_of_modes(network)
     ranks: dict[str, int] = {}
+    said: dict[str, str] = {}
     for name, rate in rates.items():
         _check_rate(name, rate)
         for bond, size in _sizes_of(network, owned, sizes, name, rate).items():

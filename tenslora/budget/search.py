@@ -219,7 +219,7 @@ class _Search:
             inside &= np.bool_(True) if cap is None else np.asarray(grid[n] <= cap, bool)
         counts = np.where(inside, self._counts(grid), -1)
         best = np.flatnonzero(counts == counts.max())
-        uneven = sum(
+        uneven: Any = sum(
             (np.asarray(grid[n][best], float) / level[n] - 1) ** 2 for n in range(len(grid))
         )
         order = np.lexsort([*(g[best].astype(np.int64) for g in grid[::-1]), uneven])

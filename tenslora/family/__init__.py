@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from tenslora.family.affording import Affordable, BudgetTable, budget_table
 from tenslora.family.bound import Bound
 from tenslora.family.budgeting import isoparameters, isorank, ranks
 from tenslora.family.family import Family, family
+from tenslora.family.memory import Memory
+from tenslora.family.modelshape import ModelShape, Weights, model_shape
 from tenslora.family.operators import (
     add,
     compose,
@@ -34,11 +37,17 @@ from tenslora.family.shapes import (
 )
 
 __all__ = [
+    "Affordable",
     "Bound",
+    "BudgetTable",
     "Family",
+    "Memory",
+    "ModelShape",
     "Scale",
+    "Weights",
     "add",
     "block_term",
+    "budget_table",
     "check",
     "compose",
     "cp",
@@ -53,6 +62,7 @@ __all__ = [
     "kron",
     "lattice",
     "lift",
+    "model_shape",
     "parse_ranks",
     "parse_scale",
     "ranks",

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from tenslora.draw import Drawing
 from tenslora.errors import FamilyError
+from tenslora.family.memory import Memory, check_tokens, state_numbers
 from tenslora.family.picture import bound_page, draw_bound
 from tenslora.init import draw
-from tenslora.plan import CPU, Plan, Profile, cut_rank, make_plan
+from tenslora.plan import (
+    CPU,
+    Plan,
+    Profile,
+    cut_rank,
+    make_plan,
+    saved_once,
+    saved_per_token,
+)
 from tenslora.spec import Network, core_shape, slot_size
 
 if TYPE_CHECKING:
@@ -108,6 +117,55 @@ class Bound:
         Parts that do not depend on the token are computed once a forward and not counted here.
         """
         return self.plan().flops_per_token
+
+    @property
+    def saved_per_token(self) -> int:
+        """Numbers that a forward keeps for its backward, of one token through all sites.
+
+        The input of the sites is among them, once for those that read the same.
+        """
+        return saved_per_token(self.plan())
+
+    def memory(self, tokens: int = 512, *, optimizer: str = "adamw", itemsize: int = 4) -> Memory:
+        """Estimate what training the cores takes, in bytes: no array is made.
+
+        Counted are the cores, a gradient and the optimiser's state for each trained number, and
+        what a forward of ``tokens`` tokens keeps for its backward, the input of the sites included.
+        Of the model nothing is counted; :meth:`tenslora.Adapter.memory` does, by trying it out.
+
+        Parameters
+        ----------
+        tokens : rows of the input of a site: rows of a batch times their length.
+        optimizer : ``adamw``, ``adam``, ``momentum`` or ``sgd``.
+        itemsize : bytes of a number: 4 for float32, 2 for bfloat16.
+
+        Raises
+        ------
+        SizeError
+            E212 for an optimiser that is not known, or tokens that are no count.
+
+        Examples
+        --------
+        >>> import tenslora as tl
+        >>> bound = tl.families.lora.bind({"layer": 12, "proj": 3, "out": 768, "in": 768}, r=8)
+        >>> bound.memory(tokens=4096)
+        weights        1.7 MB
+        gradients      1.7 MB
+        optimizer      3.4 MB
+        activations  148.5 MB
+        together     155.2 MB
+        """
+        check_tokens(tokens)
+        plan, trained = self.plan(), self.trainable_parameters
+        kept = saved_once(plan) + tokens * saved_per_token(plan)
+        return Memory(
+            {
+                "weights": itemsize * (trained + self.frozen_parameters),
+                "gradients": itemsize * trained,
+                "optimizer": itemsize * state_numbers(optimizer) * trained,
+                "activations": itemsize * kept,
+            }
+        )
 
     def arrays(self, seed: int = 0, key: str = "") -> dict[str, NDArray[np.float64]]:
         """Draw the start of every core, in float64; the same numbers for the same seed and key."""

@@ -10,7 +10,7 @@ from tenslora.errors import DataError
 from tenslora.integrations.metrics import LABELS
 from tenslora.integrations.runs import Run
 
-__all__ = ["check_matplotlib", "draw_comparison", "draw_curves"]
+__all__ = ["check_matplotlib", "draw_budgets", "draw_comparison", "draw_curves"]
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d1731d", "#777777"
 
@@ -96,6 +96,31 @@ def draw_comparison(
         axes.set_title(task, fontsize=10)
         if n == len(shown) - 1:
             axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _save(figure, path)
+
+
+def draw_budgets(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draw families by trained parameters and by the rank that an update can have.
+
+    Raises
+    ------
+    DataError
+        E710 where matplotlib is not installed, E711 where the file cannot be written.
+    """
+    figure = _figure(9, 6)
+    axes = figure.subplots()
+    places: dict[tuple[int, int], list[str]] = {}
+    for row in rows:
+        places.setdefault((row["parameters"], row["cut_rank"]), []).append(row["family"])
+    axes.scatter(*zip(*places, strict=True), s=22, color=_BLUE, zorder=3)
+    for n, (place, names) in enumerate(sorted(places.items(), key=lambda item: item[0][::-1])):
+        text = ", ".join(_short(name) for name in names)
+        side = (4, 3) if n % 2 == 0 else (4, -8)
+        axes.annotate(text, place, xytext=side, textcoords="offset points", fontsize=7)
+    axes.set(xscale="log", yscale="log", xlabel="trained parameters", ylabel="in|out cut rank")
+    axes.set_title(title, fontsize=9)
+    axes.margins(x=0.2)
+    _tidy(axes)
     _save(figure, path)
 
 

@@ -18,6 +18,7 @@ from tenslora.nn.site import Site
 
 if TYPE_CHECKING:
     from tenslora.algebra import Proof
+    from tenslora.family import Memory
     from tenslora.nn.registry import Registry
 
 __all__ = ["Adapter"]
@@ -226,6 +227,33 @@ class Adapter:
         self._check_attached()
         self._check_merged(False, "Unmerge it first.")
         return lifted(self, general, proof=proof, free=free)
+
+    def memory(self, batch: Any, rows: int | None = None, *, optimizer: str = "adamw") -> Memory:
+        """Estimate the memory of a training step, in bytes, from two forwards of one and two rows.
+
+        Counted are the weights and buffers of model and adapter, a gradient for each trained
+        number, the optimiser's states, every tensor that autograd keeps from a forward in train
+        mode for its backward, and two gradients as large as the largest of these, which backward
+        holds at once. Not counted are the batch, results that no backward needs, and what an
+        allocator holds in reserve.
+
+        Parameters
+        ----------
+        batch : what the model is called with, rows first: a mapping from names to tensors, a tuple,
+            or one tensor. Labels belong to it where the loss is computed inside.
+        rows : rows of a batch in training; by default those of ``batch``, which may have fewer.
+        optimizer : ``adamw``, ``adam``, ``momentum`` or ``sgd``.
+
+        Raises
+        ------
+        SizeError
+            E212 for a batch without rows, or an optimiser that is not known; the model is as it
+            was, modes, buffers and random states included.
+        """
+        from tenslora.nn.memory import estimate
+
+        self._check_attached()
+        return estimate(self, batch, rows, optimizer=optimizer)
 
     def save(self, path: str | Path) -> None:
         """Write cores, trained modules and everything needed to read them to one safetensors file.

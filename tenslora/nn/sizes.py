@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -12,9 +12,9 @@ from tenslora.errors import AttachError
 from tenslora.nn.grid import Grid
 from tenslora.nn.layouts import heads_beside
 from tenslora.nn.site import Site
-from tenslora.spec import Network, Slot, is_count, slot_size
+from tenslora.spec import Network, Slot, balanced, is_count, slot_size
 
-__all__ = ["balanced", "check_heads", "check_prefixes", "complete", "heads", "largest"]
+__all__ = ["check_heads", "check_prefixes", "complete", "heads", "largest"]
 
 _HEAD_NAMES = ("head", "heads")
 
@@ -200,25 +200,3 @@ def _upwards(model: nn.Module, path: str) -> Iterator[nn.Module]:
     words = path.split(".")
     for length in range(len(words), -1, -1):
         yield model.get_submodule(".".join(words[:length]))
-
-
-def balanced(total: int, count: int) -> tuple[int, ...]:
-    """Split ``total`` into ``count`` integer factors, as equal as they can be, ascending.
-
-    >>> balanced(768, 2), balanced(768, 3), balanced(7, 2), balanced(5, 1)
-    ((24, 32), (8, 8, 12), (1, 7), (5,))
-    """
-    if count == 0:
-        return ()
-    best = min(_factorisations(total, count, 1), key=lambda factors: (sum(factors), factors))
-    return tuple(best)
-
-
-def _factorisations(total: int, count: int, least: int) -> Iterator[Sequence[int]]:
-    if count == 1:
-        yield (total,)
-        return
-    for first in range(least, math.isqrt(total) + 1 if count == 2 else int(total ** (1 / 3)) + 2):
-        if total % first == 0 and first**count <= total:
-            for rest in _factorisations(total // first, count - 1, first):
-                yield (first, *rest)

@@ -3,6 +3,7 @@
 from tenslora.plan.cost import CPU, H200_BF16, PROFILES, Profile
 from tenslora.plan.cut import cut_rank
 from tenslora.plan.program import Plan, make_plan
+from tenslora.plan.saved import saved_once, saved_per_token
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step
 
 __all__ = [
@@ -19,4 +20,6 @@ __all__ = [
     "Step",
     "cut_rank",
     "make_plan",
+    "saved_once",
+    "saved_per_token",
 ]

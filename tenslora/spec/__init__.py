@@ -7,7 +7,7 @@ from tenslora.spec.index import RESERVED, Core, Slot, Term, format_slot
 from tenslora.spec.network import Network
 from tenslora.spec.parse import parse, parse_definition
 from tenslora.spec.schema import SCHEMA_VERSION, from_json, to_json
-from tenslora.spec.sizes import complete_sizes, core_shape, is_count, slot_size
+from tenslora.spec.sizes import balanced, complete_sizes, core_shape, is_count, slot_size
 
 __all__ = [
     "RESERVED",
@@ -16,6 +16,7 @@ __all__ = [
     "Network",
     "Slot",
     "Term",
+    "balanced",
     "canonical",
     "complete_sizes",
     "core_shape",

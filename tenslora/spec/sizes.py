@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import index
 from typing import SupportsIndex, TypeGuard
 
@@ -12,7 +12,7 @@ from tenslora.errors import SizeError
 from tenslora.spec.index import Core, Slot, format_slot
 from tenslora.spec.network import Network
 
-__all__ = ["complete_sizes", "core_shape", "is_count", "slot_size"]
+__all__ = ["balanced", "complete_sizes", "core_shape", "is_count", "slot_size"]
 
 
 def is_count(value: object) -> TypeGuard[SupportsIndex]:
@@ -167,3 +167,25 @@ def _check_shapes(network: Network, sizes: Mapping[str, int]) -> None:
                 what = f"core {core.name} has shape {expected} as {known} and {shape} as {core}"
                 advice = "The same name is the same array: give equal sizes, or two names."
                 raise SizeError("E204", what, advice=advice)
+
+
+def balanced(total: int, count: int) -> tuple[int, ...]:
+    """Split ``total`` into ``count`` integer factors, as equal as they can be, ascending.
+
+    >>> balanced(768, 2), balanced(768, 3), balanced(7, 2), balanced(5, 1)
+    ((24, 32), (8, 8, 12), (1, 7), (5,))
+    """
+    if count == 0:
+        return ()
+    best = min(_factorisations(total, count, 1), key=lambda factors: (sum(factors), factors))
+    return tuple(best)
+
+
+def _factorisations(total: int, count: int, least: int) -> Iterator[Sequence[int]]:
+    if count == 1:
+        yield (total,)
+        return
+    for first in range(least, math.isqrt(total) + 1 if count == 2 else int(total ** (1 / 3)) + 2):
+        if total % first == 0 and first**count <= total:
+            for rest in _factorisations(total // first, count - 1, first):
+                yield (first, *rest)

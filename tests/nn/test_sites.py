@@ -10,7 +10,8 @@ import tenslora as tl
 from tenslora.errors import AttachError
 from tenslora.nn.grid import group_by_shape, make_grid
 from tenslora.nn.sites import Site, find_sites, resolve_sites
-from tenslora.nn.sizes import balanced, heads
+from tenslora.nn.sizes import heads
+from tenslora.spec import balanced
 
 LORA = "W[layer proj out in] = B[layer proj out r] A[layer proj r in]"
 

@@ -1,0 +1,66 @@
+"""What a forward keeps for its backward, counted on the plan."""
+
+from __future__ import annotations
+
+from tenslora.plan.cost import entries
+from tenslora.plan.program import Plan
+from tenslora.plan.steps import Part
+
+__all__ = ["saved_once", "saved_per_token"]
+
+
+def saved_per_token(plan: Plan) -> int:
+    """Count the numbers that a forward through all sites keeps of each token.
+
+    A stage whose tensor is trained keeps what it reads: the first one of a term x (once for all
+    terms and for all sites that read one x), later ones their part of ``h`` for each site over
+    which it differs.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer proj out in] = B[layer proj out r] A[layer r in]")
+    >>> sizes = {"layer": 2, "proj": 3, "out": 8, "in": 8, "r": 2}
+    >>> saved_per_token(make_plan(n, sizes, shared=["proj"]))  # 2 x 8 of x, 2 x 2 of h
+    20
+    """
+    sizes, varying = plan.sizes, set(plan.problem.varying())
+    x, total = 0, 0
+    for chain in plan.chains:
+        carried: frozenset[str] = frozenset()
+        for number, stage in enumerate(chain.stages):
+            if _trained(plan, stage.part):
+                sites = sorted(varying | carried)
+                kept = entries((*stage.before, *sites), sizes)
+                if number == 0:
+                    x = max(x, kept)
+                else:
+                    total += kept
+            carried = stage.varies
+    return x + total
+
+
+def saved_once(plan: Plan) -> int:
+    """Count the numbers of the hoisted results that a forward keeps, whatever the tokens.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> saved_once(make_plan(parse("W[out in] = B[out r] A[r in]"), {"out": 8, "in": 8, "r": 2}))
+    0
+    """
+    steps = {
+        step.result.name: entries(step.result.indices, plan.sizes)
+        for chain in plan.chains
+        for stage in chain.stages
+        if _trained(plan, stage.part)
+        for step in stage.part.steps
+    }
+    return sum(steps.values())
+
+
+def _trained(plan: Plan, part: Part) -> bool:
+    names = {operand.name for _, operand in part.operands}
+    return any(name in plan.network.cores for name in names - plan.problem.frozen)
