@@ -102,8 +102,12 @@ def by_hand(network, sizes, params, weights, spread):
         level, n = at(n), n + 1
     best = None
     reach = {b: max(1, math.floor(spread * level[b])) for b in bonds}
+    whole = {b for b in bonds if level[b] == rank_cap(network, b, sizes)}
     for values in itertools.product(
-        *(range(max(1, level[b] - reach[b]), level[b] + reach[b] + 1) for b in bonds)
+        *(
+            range(max(1, level[b] - reach[b] * (b not in whole)), level[b] + reach[b] + 1)
+            for b in bonds
+        )
     ):
         ranks = dict(zip(bonds, values, strict=True))
         entries = count(network, {**sizes, **ranks})
@@ -139,7 +143,7 @@ def test_weights_shift_parameters_between_modes():
     even = tl.ranks("tenslora.qkv_depth", BERT, params=200_000)
     heavy = tl.ranks("tenslora.qkv_depth", BERT, params=200_000, weights={"in": 3})
     assert heavy["a"] > 2.5 * heavy["b"]
-    assert abs(even["a"] - even["b"]) <= 0.2 * even["a"]
+    assert abs(even["a"] - even["b"]) <= 0.5 * even["a"]
 
 
 def test_multiples_maximum_and_minimum_are_kept():

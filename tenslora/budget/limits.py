@@ -33,7 +33,7 @@ class Limits:
     maximum: _Numbers = None
     multiple: _Numbers = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    spread: float = 0.1
+    spread: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _weights(network: Network, limits: Limits) -> dict[str, float]:
             raise SizeError("E211", what, advice=advice)
     if not isinstance(limits.spread, (int, float)) or not limits.spread >= 0:
         what = f"spread={limits.spread!r} is not a number of at least 0"
-        raise SizeError("E211", what, advice="0.1 lets ranks leave their proportion by 10 %.")
+        raise SizeError("E211", what, advice="0.2 lets ranks leave their proportion by 20 %.")
     return dict(limits.weights)
 
 

@@ -38,10 +38,11 @@ def fit_ranks(
 
     All ranks rise together, in proportion to their weights, as far as the budget goes; each only up
     to what its mode can carry (:func:`tenslora.algebra.redundancies`) and to its maximum. Among all
-    ranks that leave this proportion by no more than ``limits.spread`` (10 %, or one step), the ones
-    with the most parameters within the budget are taken: every choice is counted. Of several, the
-    most even one is taken. What a rank that is much cheaper than the others could still take, it
-    takes. This is the comparison at equal parameters of TensLoRA (arXiv 2509.19391).
+    ranks that leave this proportion by no more than ``limits.spread`` (20 %, or one step; a mode
+    that is carried whole stays so), the ones with the most parameters within the budget are taken:
+    every choice is counted. Of several, the most even one is taken. What a rank that is much
+    cheaper than the others could still take, it takes. This is the comparison at equal parameters
+    of TensLoRA (arXiv 2509.19391).
 
     Parameters
     ----------
@@ -237,7 +238,8 @@ class _Search:
                     windows.append([v])
                     continue
                 reach = max(1, math.floor(min(spread * v, self.params) / rank.step)) * rank.step
-                low = max(rank.low if first else least[n], v - reach)
+                down = 0 if v == rank.high and spread <= 1 else reach  # what is whole stays whole
+                low = max(rank.low if first else least[n], v - down)
                 high = v + reach if rank.high is None else min(rank.high, v + reach)
                 high = min(high, self._alone(least, n))
                 windows.append(list(range(low, max(high, v) + 1, rank.step)))

@@ -178,7 +178,7 @@ def budget_table(
     >>> budget_table("roberta-base", ["lora", "tenslora.qkv_depth"], like="lora:4")
     family              parameters  in|out  FLOPs/token  checkpoint  saved/token  ranks
     lora                   221,184       4      442,368      864 kB        9,360  r=4
-    tenslora.qkv_depth     220,770      59    4,712,448      862 kB       12,048  a=59 b=59 c=3 d=12
+    tenslora.qkv_depth     221,013      55    4,055,040      863 kB        9,876  a=55 b=65 c=3 d=12
     """
     shape = model if isinstance(model, ModelShape) else model_shape(model)
     given = {"params": params, "like": like, "bytes": bytes, "rank": rank}

@@ -29,7 +29,7 @@ def ranks(
     minimum: int | Mapping[str, int] | None = None,
     maximum: int | Mapping[str, int] | None = None,
     multiple: int | Mapping[str, int] | None = None,
-    spread: float = 0.1,
+    spread: float = 0.2,
     itemsize: int = 4,
 ) -> dict[str, int]:
     """Choose ranks by what you can afford: the closest to a budget without going over.
@@ -73,9 +73,9 @@ def ranks(
     >>> tl.ranks("tenslora.qkv_depth", sizes, like="lora:8")
     {'a': 91, 'b': 92, 'c': 3, 'd': 12}
     >>> tl.ranks("tenslora.qkv_depth", sizes, compression={"in": 0.02, "layer": 1.0}, params=60_000)
-    {'a': 15, 'b': 47, 'c': 3, 'd': 12}
+    {'a': 15, 'b': 36, 'c': 3, 'd': 12}
     >>> tl.ranks("tenslora.qkv_depth", sizes, params=200_000, multiple=8, weights={"in": 2})
-    {'a': 120, 'b': 56, 'c': 3, 'd': 8}
+    {'a': 96, 'b': 40, 'c': 3, 'd': 8}
     """
     found, network = resolve(family, any_start=True), resolve(family, any_start=True).network
     target = complete_sizes(network, sizes, ranks=False)
