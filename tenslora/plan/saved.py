@@ -48,8 +48,9 @@ def saved_once(plan: Plan) -> int:
     --------
     >>> from tenslora.plan import make_plan
     >>> from tenslora.spec import parse
-    >>> saved_once(make_plan(parse("W[out in] = B[out r] A[r in]"), {"out": 8, "in": 8, "r": 2}))
-    0
+    >>> n = parse("W[out in] = V[out b] G[b a] U[in a]")
+    >>> saved_once(make_plan(n, {"out": 80, "in": 80, "a": 4, "b": 2}))  # G U, 2 x 80
+    160
     """
     steps = {
         step.result.name: entries(step.result.indices, plan.sizes)
