@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tenslora.spec import Core, Network, Slot, Term, core_shape, slot_size
+from tenslora.errors import SizeError
+from tenslora.spec import Core, Network, Slot, Term, complete_sizes, core_shape, slot_size
 
-__all__ = ["draw_network"]
+__all__ = ["draw_connected", "draw_network", "draw_sizes"]
 
 _SITES = ("layer", "proj", "expert")
 _OUTPUTS = ("out",), ("out",), ("head", "head_dim"), ("o1", "o2", "o3")
@@ -64,6 +66,39 @@ def draw_network(
     _share_arrays(dice, terms, sizes)
     network = Network(target, tuple(Term(tuple(term)) for term in terms))
     return network, {index: sizes[index] for index in network.indices}
+
+
+def draw_connected(draw: Callable[[Any], Any], target: Core) -> Network:
+    """Draw a network over a target whose cores are joined to a tree: at some ranks it is any W."""
+    from tenslora.testing.strategies import hypothesis_strategies
+
+    dice = _Dice(draw, hypothesis_strategies())
+    count = dice.one_of([n for n in (1, 2, 2, 3, 3, 4) if n <= len(target.indices)])
+    held: list[list[str]] = [[] for _ in range(count)]
+    for index in target.indices:
+        for core in _places(dice, count, 1):
+            held[core].append(index)
+    for n in range(1, count):
+        held[n].append(f"z{n}")
+        held[dice.number(0, n - 1)].append(f"z{n}")
+    cores = [Core(f"Z{n}", _slots(dice, dice.shuffled(own))) for n, own in enumerate(held) if own]
+    return Network(target, (Term(tuple(cores)),))
+
+
+def draw_sizes(
+    draw: Callable[[Any], Any], network: Network, *, max_size: int, bonds: bool
+) -> dict[str, int]:
+    """Draw sizes that fit; see :func:`tenslora.testing.sizes` and ``ranks``."""
+    from tenslora.testing.strategies import hypothesis_strategies
+
+    dice = _Dice(draw, hypothesis_strategies())
+    if bonds:
+        return {bond: dice.number(1, max_size) for bond in network.bonds}
+    drawn = {index: dice.number(1, max_size) for index in network.indices}
+    for candidate in (drawn, dict.fromkeys(drawn, dice.number(1, max_size))):
+        with contextlib.suppress(SizeError):  # an equation that ties sizes to each other
+            return complete_sizes(network, candidate)
+    return dict.fromkeys(drawn, 1)
 
 
 def _target(dice: _Dice, common: Sequence[int]) -> tuple[Core, dict[str, int]]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from tenslora.algebra import Proof, embed_networks
 from tenslora.errors import RedundantRankWarning, UsageError
-from tenslora.family import Bound, Family, family
+from tenslora.family import Bound, Family, family, resolve
 from tenslora.spec import Network
-from tenslora.testing.drawing import draw_network
+from tenslora.testing.drawing import draw_connected, draw_network, draw_sizes
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["bounds", "families", "networks", "sized_networks"]
+__all__ = ["bounds", "families", "networks", "ranks", "sized_networks", "sizes", "witnesses"]
 
 _RULES = ("kaiming", "normal(0.5)", "uniform(1.0)", "xavier", "orthogonal", "ones", "const(-0.5)")
 
@@ -99,6 +100,62 @@ def bounds(**options: Any) -> SearchStrategy[Bound]:
     return strategy
 
 
+def sizes(value: str | Network | Family, *, max_size: int = 4) -> SearchStrategy[dict[str, int]]:
+    """Draw a size for each index of a network or family, ranks included, such that they fit.
+
+    Where the equation ties sizes to each other (``eye[(a b) in]``), they are equal or 1.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> @given(sizes("lokr", max_size=3))
+    ... def test_sizes(drawn):
+    ...     assert set(drawn) == {"layer", "proj", "o1", "o2", "i1", "i2", "r"}
+    """
+    make = hypothesis_strategies().composite(draw_sizes)
+    found: SearchStrategy[dict[str, int]] = make(_network(value), max_size=max_size, bonds=False)
+    return found
+
+
+def ranks(value: str | Network | Family, *, max_rank: int = 4) -> SearchStrategy[dict[str, int]]:
+    """Draw a rank for each bond of a network or family.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> import tenslora as tl
+    >>> @given(ranks("lotr"))
+    ... def test_ranks(drawn):
+    ...     assert tl.resolve("lotr").bind(layer=2, proj=2, out=9, **{"in": 9}, **drawn)
+    """
+    make = hypothesis_strategies().composite(draw_sizes)
+    found: SearchStrategy[dict[str, int]] = make(_network(value), max_size=max_rank, bonds=True)
+    return found
+
+
+def witnesses(**options: Any) -> SearchStrategy[Proof]:
+    """Draw a network, another one that contains it, and a witness of that: a proof.
+
+    The larger network has the target of the first, and its cores are joined to a tree by bonds, so
+    that at some ranks it contains every network; the witness is searched for. ``proof.special``,
+    ``proof.general`` and ``proof.witness`` are the three. The options are those of
+    :func:`sized_networks`.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from tenslora.algebra import check_networks
+    >>> @given(witnesses(max_cores=3))
+    ... def test_witness(proof):
+    ...     assert check_networks(proof.special, proof.general, str(proof.witness))
+    """
+    options = {"max_terms": 2, "max_cores": 4, "constants": False, **options}
+    strategy: SearchStrategy[Proof] = hypothesis_strategies().composite(_draw_proof)(
+        networks(**options)
+    )
+    return strategy
+
+
 def hypothesis_strategies() -> Any:
     """Import ``hypothesis.strategies``, or say what to install (E805)."""
     try:
@@ -107,6 +164,18 @@ def hypothesis_strategies() -> Any:
         what = "random equations need hypothesis, which is not installed"
         raise UsageError("E805", what, advice='Run: pip install "tenslora[test]".') from error
     return strategies
+
+
+def _network(value: str | Network | Family) -> Network:
+    return value if isinstance(value, Network) else resolve(value, any_start=True).network
+
+
+def _draw_proof(draw: Any, special: SearchStrategy[Network]) -> Proof:
+    one = draw(special)
+    verdict = embed_networks(one, draw_connected(draw, one.target))
+    if not isinstance(verdict, Proof):
+        raise AssertionError(f"no witness was found, and there is one\n{verdict}")
+    return verdict
 
 
 def _draw_bound(draw: Any, sized: SearchStrategy[tuple[Network, dict[str, int]]]) -> Bound:

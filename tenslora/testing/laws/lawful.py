@@ -13,8 +13,11 @@ from tenslora.family import Bound, Family, resolve
 from tenslora.spec import complete_sizes
 from tenslora.testing.laws.adapters import law_adapter
 from tenslora.testing.laws.contraction import law_contraction
+from tenslora.testing.laws.gauge import law_gauge
 from tenslora.testing.laws.gradients import law_backends, law_derivatives, law_gradients
 from tenslora.testing.laws.language import law_canonical, law_text
+from tenslora.testing.laws.operators import law_operators
+from tenslora.testing.laws.rewriting import law_rewrites
 from tenslora.testing.laws.values import law_counts, law_start
 
 __all__ = ["assert_lawful", "small_sizes"]
@@ -23,12 +26,15 @@ __all__ = ["assert_lawful", "small_sizes"]
 _LAWS: dict[Callable[[Bound], None], tuple[str, ...]] = {
     law_text: (),
     law_canonical: (),
+    law_rewrites: (),
+    law_operators: (),
     law_contraction: (),
     law_counts: (),
     law_start: (),
     law_derivatives: (),
     law_gradients: ("torch",),
     law_backends: (),
+    law_gauge: (),
     law_adapter: ("torch", "safetensors"),
 }
 
