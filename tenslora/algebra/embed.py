@@ -85,9 +85,10 @@ def embed_networks(
         try:
             return check_networks(one, two, witness, aligned=steps, **fixed)
         except SpecError as error:
-            if error.code != "E132":  # groups of several bonds that its lines cannot tell apart
-                raise
-            found.notes.append(f"a witness that cannot be written: {error.what}")
+            # E132: groups of several bonds that its lines cannot tell apart. Any other would be a
+            # mistake of the search: nothing is claimed, and the note says so.
+            kind = "cannot be written" if error.code == "E132" else "was refused"
+            found.notes.append(f"a witness that {kind}: {error.what}")
     refutation = refute_networks(one, two)
     return (
         refutation

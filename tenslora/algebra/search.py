@@ -2,9 +2,10 @@
 
 Every core of the special network is hosted by one core of the general one. An index that a hosted
 core needs and its host does not have is brought there through bonds, which become groups that hold
-it; ``eye`` ties the copies together, and ``ones`` stands for what a core does not depend on. Of all
-ways within the bound, the one with the fewest parameters at ordinary sizes is taken; beside it,
-where there is one, the one in which no rank grows with a size.
+it; ``eye`` ties the copies together, and ``ones`` stands for what a core does not depend on. A sum
+that does not go term by term is hosted whole, by one core that can hold any array. Of all ways
+within the bound, the one with the fewest parameters at ordinary sizes is taken; beside it, where
+there is one, the one in which no rank grows with a size.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import islice, permutations, product
 
 from tenslora.algebra.constants import eliminate
 from tenslora.algebra.routing import MAX_BONDS, Graph, nominal_sizes
+from tenslora.algebra.whole import as_one_core, filled
 from tenslora.algebra.witness import Definition, Witness
 from tenslora.spec import Core, Network, Slot, Term
 
@@ -49,23 +51,37 @@ def find_witness(
     pair of terms; what it finds still has to be checked.
     """
     found = Search()
-    small = eliminate(special)
-    if (note := _unsearched(general)) is not None:
+    small, large = eliminate(special), eliminate(general)
+    if (note := _unsearched(large)) is not None:
         found.notes.append(note)
         return found
-    if len(small.terms) > len(general.terms):
-        found.notes.append(f"a sum of {len(small.terms)} in one of {len(general.terms)} terms")
-        return found
     frozen = frozenset(frozen_special), frozenset(frozen_general)
-    orders = islice(permutations(range(len(general.terms)), len(small.terms)), 24)
-    for order in orders:
-        cheap, free = _hosted(small, general, order, frozen, limit, found)
-        if cheap is not None:
-            found.witness = Witness(tuple(cheap[name] for name in general.cores))
-            if free is not None:
-                found.free = Witness(tuple(free[name] for name in general.cores))
-            return found
+    if len(small.terms) <= len(large.terms):
+        _search(small, large, frozen, limit, found)
+    else:
+        found.notes.append(f"a sum of {len(small.terms)} in one of {len(large.terms)} terms")
+    if found.witness is None and len(small.terms) > 1:
+        one = as_one_core(small)
+        own = frozenset(one.cores) if frozen[0].issuperset(small.cores) else frozenset[str]()
+        _search(one, large, (own, frozen[1]), limit, found)
+        found.witness = found.witness and filled(found.witness, small)
+        found.free = found.free and filled(found.free, small)
     return found
+
+
+_Frozen = tuple[frozenset[str], frozenset[str]]
+
+
+def _search(small: Network, large: Network, frozen: _Frozen, limit: int, found: Search) -> None:
+    """Put each term of ``small`` into one of ``large``, in the first order that goes."""
+    orders = islice(permutations(range(len(large.terms)), len(small.terms)), 24)
+    for order in orders:
+        cheap, free = _hosted(small, large, order, frozen, limit, found)
+        if cheap is not None:
+            found.witness = Witness(tuple(cheap[name] for name in large.cores))
+            if free is not None:
+                found.free = Witness(tuple(free[name] for name in large.cores))
+            return
 
 
 def _unsearched(general: Network) -> str | None:
@@ -88,7 +104,7 @@ def _hosted(
     small: Network,
     general: Network,
     order: tuple[int, ...],
-    frozen: tuple[frozenset[str], frozenset[str]],
+    frozen: _Frozen,
     limit: int,
     found: Search,
 ) -> tuple[_Definitions | None, _Definitions | None]:
@@ -117,9 +133,13 @@ def _hosted(
 
 
 def _vanish(general: Network, term: Term, frozen: frozenset[str]) -> dict[str, Definition]:
-    """Define the cores of a term that is not needed: ranks of 1, and a first core of zeros."""
+    """Define the cores of a term that is not needed: ranks of 1, and one core of zeros.
+
+    A trained core is taken where there is one; zeros are a constant, so that a frozen one may be.
+    """
     known = general.target.indices
-    first = next((core.name for core in term.cores if core.name not in frozen), "")
+    names = [core.name for core in term.cores]
+    first = next((name for name in names if name not in frozen), names[0])
     definitions = {}
     for core in term.cores:
         slots = tuple(tuple(i for i in slot if i in known) for slot in core.slots)
@@ -141,7 +161,7 @@ def _best(
     small: Network,
     term: Term,
     graph: Graph,
-    frozen: tuple[frozenset[str], frozenset[str]],
+    frozen: _Frozen,
     limit: int,
     found: Search,
 ) -> tuple[_Hosting | None, _Hosting | None]:
@@ -166,9 +186,7 @@ def _best(
     return best.get(False), best.get(True)
 
 
-def _candidates(
-    core: Core, graph: Graph, frozen: tuple[frozenset[str], frozenset[str]]
-) -> list[int]:
+def _candidates(core: Core, graph: Graph, frozen: _Frozen) -> list[int]:
     """Return the cores that may host ``core``, those first that have most of its indices."""
     free = core.is_constant or core.name in frozen[0]
     hosts = [n for n, c in enumerate(graph.cores) if free or c.name not in frozen[1]]

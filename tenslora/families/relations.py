@@ -5,70 +5,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tenslora.algebra.proof import Proof
-from tenslora.family import family
-from tenslora.family.proving import check
-
-__all__ = ["RELATIONS", "Relation", "prove"]
-
-# Methods that are named in an equality, as equations over the targets of the catalogue.
-TUCKER2 = "W[layer proj out in] = V[layer proj out b] G[layer proj b a] U[layer proj a in]"
-LOTR_ONE_PAIR = "W[layer proj out in] = B[out s] G[layer proj s r] A[r in]"
-METATT5 = (
-    "W[layer proj (head head_dim) in] = B[head_dim d] H[d head c] P[c proj b] D[b layer a] A[a in]"
+from tenslora.families.relation import (
+    CARA,
+    CP3,
+    FULL,
+    LOKR_UNIT,
+    LORA_XS,
+    LOTR_ONE_PAIR,
+    METATT5,
+    MOSLORA,
+    RING,
+    TINYLORA,
+    TRAIN2,
+    TT_MATRIX2,
+    TUCKER2,
+    Relation,
 )
-CARA = "W[site (head head_dim) in] = A[in r] H[head r] B[head_dim r] S[site r] w[r]"
-MOSLORA = "W[layer proj out in] = B[layer proj out b] M[layer proj b a] A[layer proj a in]"
-LORA_XS = "W[layer proj out in] = U[layer proj out s] R[layer proj s r] V[layer proj r in]"
-TINYLORA = "W[layer proj out in] = U[layer proj out s] v[layer proj u] P[u r s] V[layer proj r in]"
-CP3 = "W[site out in] = B[out r] d[site r] A[in r]"
-TT_MATRIX2 = "W[layer proj (o1 o2) (i1 i2)] = G1[layer proj o1 i1 a] G2[layer proj a o2 i2]"
-LOKR_UNIT = "W[layer proj out in] = C[layer proj] B[layer proj out r] A[layer proj r in]"
-TRAIN2 = "W[layer proj out in] = G1[layer proj out a] G2[layer proj a in]"
-RING = "W[layer proj out in] = V[layer proj out b t] G[layer proj a b] U[layer proj t in a]"
-FULL = "W[layer proj out in] = T[layer proj out in]"
 
-
-@dataclass(frozen=True)
-class Relation:
-    """That ``special`` is a special case of ``general``, by ``witness``.
-
-    Attributes
-    ----------
-    number : of the equality in the list of the documentation.
-    text : what it says.
-    special, general : names or equations.
-    witness : one definition a core of ``general``.
-    frozen_special, frozen_general : frozen cores of equations that have no name.
-    """
-
-    number: int
-    text: str
-    special: str
-    general: str
-    witness: str
-    frozen_special: tuple[str, ...] = ()
-    frozen_general: tuple[str, ...] = ()
-
-
-def prove(relation: Relation) -> Proof:
-    """Check the witness of a relation.
-
-    Examples
-    --------
-    >>> prove(RELATIONS[0]).ranks
-    {'a': ('layer', 'proj', 'r'), 'b': ('layer', 'proj', 'r'), 'c': ('proj',), 'd': ('layer',)}
-    """
-    special: object = relation.special
-    general: object = relation.general
-    if relation.frozen_special:
-        special = family(relation.special, frozen=relation.frozen_special, starts_nonzero=True)
-    if relation.frozen_general:
-        general = family(relation.general, frozen=relation.frozen_general, starts_nonzero=True)
-    return check(special, general, relation.witness)  # type: ignore[arg-type]
-
+__all__ = ["RELATIONS"]
 
 RELATIONS: tuple[Relation, ...] = (
     Relation(
@@ -140,6 +94,17 @@ RELATIONS: tuple[Relation, ...] = (
         """,
     ),
     Relation(
+        2,
+        "Tucker on the stacked slices with an identity for the slices is FacT-TT",
+        "W[site out in] = V[out b] C[a b c] eye[site c] U[in a]",
+        "fact_tt",
+        """
+        V[out b] = V[out b]
+        S[site b a] = C[a b site]
+        U[in a] = U[in a]
+        """,
+    ),
+    Relation(
         3,
         "FacT-TK is FacT-TT with S = C P",
         "fact_tk",
@@ -164,6 +129,17 @@ RELATIONS: tuple[Relation, ...] = (
         """,
     ),
     Relation(
+        4,
+        "TensLoRA qkv_depth with P and D identities is LoTR over layers and projections",
+        "W[layer proj out in] = U[in a] V[out b] eye[proj c] eye[layer d] G[a b c d]",
+        LOTR_ONE_PAIR,
+        """
+        B[out s] = V[out s]
+        G[layer proj s r] = G[r s proj layer]
+        A[r in] = U[in r]
+        """,
+    ),
+    Relation(
         5,
         "LoTR with a pair for each projection is in TensLoRA depth, with D an identity",
         "lotr",
@@ -173,6 +149,17 @@ RELATIONS: tuple[Relation, ...] = (
         V[proj out s] = B[proj out s]
         D[proj layer l] = eye[layer l] ones[proj]
         G[proj r s l] = G[l proj s r]
+        """,
+    ),
+    Relation(
+        5,
+        "TensLoRA depth with D an identity is LoTR with a pair for each projection",
+        "W[layer proj out in] = U[proj in a] V[proj out b] eye[layer c] G[proj a b c]",
+        "lotr",
+        """
+        B[proj out s] = V[proj out s]
+        G[layer proj s r] = G[proj r s layer]
+        A[proj r in] = U[proj in r]
         """,
     ),
     Relation(
@@ -203,6 +190,20 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     Relation(
         7,
+        "TensLoRA att_qkv_depth with a superdiagonal core is LoRTA",
+        "W[layer proj (head head_dim) in] = "
+        "U[in a] V[head_dim b] H[head c] P[proj d] D[layer e] eye[a b c d e]",
+        "lorta",
+        """
+        A[in r] = U[in r]
+        H[head r] = H[head r]
+        B[head_dim r] = V[head_dim r]
+        D[layer r] = D[layer r]
+        P[proj r] = P[proj r]
+        """,
+    ),
+    Relation(
+        7,
         "LoRTA is in MetaTT-5D, with diagonal middle cores",
         "lorta",
         METATT5,
@@ -225,6 +226,20 @@ RELATIONS: tuple[Relation, ...] = (
         B[head_dim r] = B[head_dim r]
         S[(layer proj) r] = D[layer r] P[proj r]
         w[r] = ones[r]
+        """,
+    ),
+    Relation(
+        8,
+        "CaRA whose site factor is the Khatri-Rao product of D and P is LoRTA",
+        "W[layer proj (head head_dim) in] = "
+        "A[in r] H[head r] B[head_dim r] D[layer r] P[proj r] w[r]",
+        "lorta",
+        """
+        A[in r] = A[in r] w[r]
+        H[head r] = H[head r]
+        B[head_dim r] = B[head_dim r]
+        D[layer r] = D[layer r]
+        P[proj r] = P[proj r]
         """,
     ),
     Relation(
@@ -326,12 +341,33 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     Relation(
         13,
+        "a tensor-train matrix of two cores with bond 1 is LoKr",
+        "W[layer proj (o1 o2) (i1 i2)] = G1[layer proj o1 i1] G2[layer proj o2 i2]",
+        "lokr",
+        """
+        C[layer proj o1 i1] = G1[layer proj o1 i1]
+        B[layer proj o2 o] = eye[o2 o] ones[layer proj]
+        A[layer proj o i2] = G2[layer proj o i2]
+        """,
+    ),
+    Relation(
+        13,
         "LoRA is LoKr with o1 = i1 = 1",
         "lora",
         LOKR_UNIT,
         """
         C[layer proj] = ones[layer proj]
         B[layer proj out r] = B[layer proj out r]
+        A[layer proj r in] = A[layer proj r in]
+        """,
+    ),
+    Relation(
+        13,
+        "LoKr with o1 = i1 = 1 is LoRA",
+        LOKR_UNIT,
+        "lora",
+        """
+        B[layer proj out r] = C[layer proj] B[layer proj out r]
         A[layer proj r in] = A[layer proj r in]
         """,
     ),
@@ -343,6 +379,16 @@ RELATIONS: tuple[Relation, ...] = (
         """
         B[layer proj out a] = G1[layer proj out a]
         A[layer proj a in] = G2[layer proj a in]
+        """,
+    ),
+    Relation(
+        14,
+        "LoRA is a train of order two",
+        "lora",
+        TRAIN2,
+        """
+        G1[layer proj out r] = B[layer proj out r]
+        G2[layer proj r in] = A[layer proj r in]
         """,
     ),
     Relation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = ["RESERVED", "Core", "Slot", "Term", "format_slot"]
 
@@ -34,7 +35,7 @@ class Core:
     name: str
     slots: tuple[Slot, ...]
 
-    @property
+    @cached_property
     def indices(self) -> tuple[str, ...]:
         """Every index of the core, groups taken apart, in order."""
         return tuple(index for slot in self.slots for index in slot)
@@ -58,7 +59,7 @@ class Term:
 
     cores: tuple[Core, ...]
 
-    @property
+    @cached_property
     def indices(self) -> tuple[str, ...]:
         """The distinct indices of the term, in order of first appearance."""
         return tuple(dict.fromkeys(i for core in self.cores for i in core.indices))
