@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tenslora as tl
+from tenslora.algebra import compose, modify
 from tenslora.backends import Executable
 from tenslora.errors import SizeError
 from tenslora.spec import Network
@@ -18,10 +19,17 @@ from tenslora.testing import (
     law_contraction,
     law_counts,
     law_derivatives,
+    law_gauge,
+    law_operators,
+    law_rewrites,
     law_start,
     law_text,
     small_sizes,
 )
+from tenslora.testing.laws import rewriting
+
+KRON = compose.kron
+
 
 LORA = tl.family(
     "W[layer proj out in] = B[layer proj out r] A[layer r in]", init={"B": "zeros"}, name="mine"
@@ -90,6 +98,11 @@ def scaled(method, factor):
         (law_contraction, Executable, "apply", scaled(Executable.apply, 1.0 + 1e-9)),
         (law_contraction, Executable, "apply_stacked", scaled(Executable.apply_stacked, -1)),
         (law_derivatives, Executable, "delta", scaled(Executable.delta, 1.0 + 1e-6)),
+        (law_gauge, Executable, "delta", scaled(Executable.delta, 1.0 + 1e-9)),
+        (law_rewrites, rewriting, "normal_form", lambda n: n),
+        (law_operators, compose, "add", compose.hadamard),
+        (law_operators, compose, "kron", lambda f, g: KRON(g, f)),
+        (law_operators, modify, "transpose", lambda n: n),
         (law_backends, Executable, "delta", scaled(Executable.delta, 1.001)),
         (law_start, Executable, "delta", lambda *a: np.ones((2, 3, 4, 3))),
         (law_counts, tl.Bound, "frozen_parameters", property(lambda self: 1)),
@@ -100,7 +113,7 @@ def scaled(method, factor):
 def test_a_law_finds_what_is_broken(law, owner, name, broken, bound, monkeypatch):
     law(bound)
     monkeypatch.setattr(owner, name, broken)
-    with pytest.raises(AssertionError, match=r"^law \d does not hold"):
+    with pytest.raises(AssertionError, match=r"^law \d+ does not hold"):
         law(bound)
 
 

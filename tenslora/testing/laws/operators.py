@@ -83,11 +83,11 @@ class _Truth:
         """Another network over the same sites, with names of this one's cores and bonds."""
         sites = self.network.sites
         bond = next(iter(self.network.bonds), "z")
-        first, *others = [*self.network.cores, "Y", "X"]
+        one, two = [*self.network.cores, "Y", "X"][:2]
         slots = [(i,) for i in sites]
         target = Core(self.network.target.name, (*slots, rows, columns))
-        left = Core(first, (*((i,) for i in (*sites, *rows)), (bond,)))
-        right = Core(others[0], ((bond,), *((i,) for i in columns)))
+        left = Core(one, (*((i,) for i in (*sites, *rows)), (bond,)))
+        right = Core(two, ((bond,), *((i,) for i in columns)))
         network = Network(target, (Term((left, right)),))
         known = {**{s: self.sizes[s] for s in sites}, **sizes, bond: 2}
         return _Other(network, known, self.seed + 1)
@@ -107,7 +107,8 @@ def _sums(f: _Truth) -> None:
     same = {i: f.sizes[i] for i in n.features}
     for g in (f.partner(n.output, n.input, same), _Other(n, f.sizes, f.seed + 1)):
         made = binary.add(n, g.network)
-        cores, sizes = {}, {s: f.sizes[s] for s in n.target.indices}
+        cores: dict[str, Any] = {}
+        sizes = {s: f.sizes[s] for s in n.target.indices}
         _pair(made.terms[: len(n.terms)], n.terms, f.cores, f.sizes, cores, sizes)
         _pair(made.terms[len(n.terms) :], g.network.terms, g.cores, g.sizes, cores, sizes)
         f.check("F + G", made, cores, sizes, f.w + g.w)

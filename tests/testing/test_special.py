@@ -1,0 +1,77 @@
+"""assert_special_case, and the strategies for sizes, ranks and witnesses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tenslora as tl
+from tenslora.algebra import parse_witness
+from tenslora.spec import complete_sizes, parse
+from tenslora.testing import (
+    assert_special_case,
+    families,
+    holds_in_numbers,
+    random_bound,
+    ranks,
+    sizes,
+    special,
+    witnesses,
+)
+
+LORA, FULL = "W[out in] = B[out r] A[r in]", "W[out in] = T[out in]"
+
+
+def test_names_equations_families_and_witnesses():
+    assert assert_special_case("lotr", tl.resolve("tenslora.depth")).free is False
+    proof = assert_special_case(LORA, FULL, "T[out in] = B[out r] A[r in]")
+    assert str(proof.witness) == "T[out in] = B[out r] A[r in]"
+    assert assert_special_case(LORA, FULL, proof.witness) == proof
+
+
+def test_what_is_no_special_case_is_told_with_its_counterexample():
+    with pytest.raises(AssertionError, match=r"not a special case .*\n.*\nparts: .* rank 1"):
+        assert_special_case("lora", "lokr")
+    square = "W[out in] = B[out r] M[r s] M[s t] A[t in]"
+    with pytest.raises(AssertionError, match="undecided"):
+        assert_special_case(LORA, square)
+    with pytest.raises(tl.TensloraError, match="E135"):
+        assert_special_case(LORA, FULL, "T[out in] = B[out r] ones[r in]")
+
+
+def test_a_proof_that_is_false_in_numbers_is_found(monkeypatch):
+    proof = tl.check(LORA, FULL, "T[out in] = B[out r] A[r in]")
+    wrong = dataclasses.replace(proof, witness=parse_witness("T[out in] = B[out r] ones[r in]"))
+    assert holds_in_numbers(proof, {"out": 2, "in": 3, "r": 2})
+    assert not holds_in_numbers(wrong, {"out": 2, "in": 3, "r": 2})
+    monkeypatch.setattr(special, "check", lambda *given: wrong)
+    with pytest.raises(AssertionError, match="false in numbers, at out=1 in=1 r=1"):
+        assert_special_case(LORA, FULL, "")
+
+
+@given(families(max_cores=4, max_terms=2), st.data())
+def test_drawn_sizes_fit(family, data):
+    drawn = data.draw(sizes(family))
+    assert complete_sizes(family.network, drawn) == drawn
+    assert set(data.draw(ranks(family, max_rank=3))) == set(family.bonds)
+
+
+@given(st.data())
+def test_sizes_that_an_equation_ties_to_each_other(data):
+    drawn = data.draw(sizes(parse("W[(a b) in] = d[a] eye[(a b) in]"), max_size=3))
+    assert drawn["a"] * drawn["b"] == drawn["in"]
+
+
+@given(witnesses(max_cores=3))
+def test_witnesses_are_proofs(proof):
+    assert proof
+    assert proof.special.target == proof.general.target
+
+
+def test_a_random_family_is_that_of_its_seed():
+    drawn = [random_bound(seed) for seed in range(50)]
+    assert drawn == [random_bound(seed) for seed in range(50)]
+    assert len({bound.network for bound in drawn}) > 40
