@@ -156,11 +156,15 @@ def _sites(f: _Truth) -> None:
         axis = f.network.sites.index(site)
         tied = f.attempt(f"tie over {site}", site, lambda s=site: unary.tie(f.network, s))  # type: ignore[misc]
         if tied is not None:
+            held = [n for n, core in tied.cores.items() if site in core.indices]
+            equal("3", f.bound, f"cores with {site} after tie", held, [])
             small = numbers(tied, f.sizes, f.seed)
             wide = _spread(small, tied, f.network, f.sizes)
             f.check(f"tie over {site}", tied, small, f.sizes, dense(f.network, wide, f.sizes))
         loose = f.attempt(f"untie over {site}", site, lambda s=site: unary.untie(f.network, s))  # type: ignore[misc]
         if loose is not None:
+            held = [n for n, core in loose.cores.items() if site in core.indices]
+            equal("3", f.bound, f"cores with {site} after untie", held, list(loose.cores))
             wide = _spread(f.cores, f.network, loose, f.sizes)
             f.check(f"untie over {site}", loose, wide, f.sizes, f.w)
         one = f.attempt(f"restrict {site}", site, lambda s=site: unary.restrict(f.network, s))  # type: ignore[misc]
