@@ -34,6 +34,7 @@ class Graph:
         self.native = [frozenset(i for i in c.indices if i in known) for c in self.cores]
         self.at = [tuple(i for i in c.indices if i not in known) for c in self.cores]
         self._known: dict[tuple[int, int | None], tuple[str, ...] | None] = {}
+        self._needed: dict[tuple[int, int | None], tuple[str, ...]] = {}
 
     def route(self, ends: int, sources: int | None) -> tuple[str, ...] | None:
         """Return the fewest bonds that bring an index to some cores.
@@ -53,14 +54,41 @@ class Graph:
             self._known[key] = self._find(ends, sources)
         return self._known[key]
 
+    def needed(self, ends: int, sources: int | None) -> tuple[str, ...]:
+        """Return the bonds that every route to ``ends`` has, and to any cores beside them.
+
+        As of :meth:`route`, where there is one.
+
+        >>> from tenslora.spec import parse
+        >>> network = parse("W[out in] = B[out r] M[r s] A[s in] D[r s]")
+        >>> graph = Graph(network, network.terms[0])
+        >>> graph.route(0b0001, 0b0100), graph.needed(0b0001, 0b0100)
+        (('r', 's'), ('r', 's'))
+        >>> graph.route(0b0010, 0b1000), graph.needed(0b0010, 0b1000)
+        (('r',), ())
+        """
+        key = ends, sources
+        if key not in self._needed:
+            self._needed[key] = tuple(
+                bond
+                for bond in self.bonds
+                if not self._reaches(ends, sources, [b for b in self.bonds if b != bond])
+            )
+        return self._needed[key]
+
+    def _reaches(self, ends: int, sources: int | None, bonds: Sequence[str]) -> bool:
+        part = self.parts(bonds)
+        roots = {p for n, p in enumerate(part) if ends >> n & 1}
+        if sources is None:
+            return len(roots) <= 1
+        return roots <= {p for n, p in enumerate(part) if sources >> n & 1}
+
     def _find(self, ends: int, sources: int | None) -> tuple[str, ...] | None:
-        needing = {n for n in range(len(self.cores)) if ends >> n & 1}
-        having = {n for n in range(len(self.cores)) if sources is not None and sources >> n & 1}
+        if not self._reaches(ends, sources, self.bonds):
+            return None
         for count in range(len(self.bonds) + 1):
             for chosen in combinations(self.bonds, count):
-                part = self.parts(chosen)
-                roots = {part[n] for n in needing}
-                if len(roots) <= 1 if sources is None else roots <= {part[n] for n in having}:
+                if self._reaches(ends, sources, chosen):
                     return chosen
         return None
 

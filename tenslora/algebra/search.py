@@ -10,20 +10,20 @@ there is one, the one in which no rank grows with a size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import islice, permutations, product
+from itertools import islice, permutations
 
 from tenslora.algebra.constants import eliminate
-from tenslora.algebra.routing import MAX_BONDS, Graph, nominal_sizes
+from tenslora.algebra.hosting import Hosting, best_hostings
+from tenslora.algebra.routing import MAX_BONDS, Graph
 from tenslora.algebra.whole import as_one_core, filled
 from tenslora.algebra.witness import Definition, Witness
 from tenslora.spec import Core, Network, Slot, Term
 
 __all__ = ["LIMIT", "Search", "find_witness"]
 
-#: How many ways of hosting the cores of a term are tried.
+#: How many ways of hosting the cores of a term are looked at; what a bound excludes counts as one.
 LIMIT = 50_000
 
 
@@ -122,8 +122,12 @@ def _hosted(
                 found.notes.append(f"more than {MAX_BONDS} bonds in a term")
                 return None, None
             own = small.terms[order.index(n)]
-            best = _best(small, own, graph, frozen, limit, found)
-            parts = [None if way is None else _write(small, own, graph, way) for way in best]
+            best = best_hostings(small, own, graph, frozen, limit)
+            found.tried += best.tried
+            if best.tried >= limit:
+                found.notes.append(f"stopped after {limit:,}; there are {best.ways:,} ways in all")
+            ways_here = (best.cheapest, best.free)
+            parts = [None if w is None else _write(small, own, graph, w) for w in ways_here]
         cheap, free = (
             None if way is None or part is None else {**way, **part}
             for way, part in zip(ways, parts, strict=True)
@@ -149,92 +153,7 @@ def _vanish(general: Network, term: Term, frozen: frozenset[str]) -> dict[str, D
     return definitions
 
 
-@dataclass(frozen=True)
-class _Hosting:
-    """Where each core of the special term lives, and the bonds that carry each index."""
-
-    hosts: tuple[int, ...]
-    routes: Mapping[str, tuple[str, ...]]
-
-
-def _best(
-    small: Network,
-    term: Term,
-    graph: Graph,
-    frozen: _Frozen,
-    limit: int,
-    found: Search,
-) -> tuple[_Hosting | None, _Hosting | None]:
-    logs = {index: math.log(size) for index, size in nominal_sizes(small).items()}
-    best: dict[bool, _Hosting] = {}
-    least = {True: math.inf, False: math.inf}
-    candidates = [_candidates(core, graph, frozen) for core in term.cores]
-    total = math.prod(map(len, candidates))
-    if total > limit:
-        found.notes.append(f"{limit:,} of {total:,} ways of hosting the cores")
-    needs = _needs(small, term, graph)
-    for hosts in islice(product(*candidates), limit):
-        found.tried += 1
-        routes = _routes(graph, needs, hosts)
-        if routes is None:
-            continue
-        cost = _cost(graph, routes, logs)
-        free = not any(routes[i] for i in routes if i in small.target.indices)
-        for kind in {free, False}:
-            if cost < least[kind] * (1 - 1e-12):
-                best[kind], least[kind] = _Hosting(hosts, routes), cost
-    return best.get(False), best.get(True)
-
-
-def _candidates(core: Core, graph: Graph, frozen: _Frozen) -> list[int]:
-    """Return the cores that may host ``core``, those first that have most of its indices."""
-    free = core.is_constant or core.name in frozen[0]
-    hosts = [n for n, c in enumerate(graph.cores) if free or c.name not in frozen[1]]
-    return sorted(hosts, key=lambda n: (-len(graph.native[n].intersection(core.indices)), n))
-
-
-def _needs(
-    small: Network, term: Term, graph: Graph
-) -> list[tuple[str, tuple[int, ...], int | None]]:
-    """Return for each index the cores of ``term`` that carry it, and the cores that have it."""
-    found = []
-    for index in term.indices:
-        held = tuple(n for n, core in enumerate(term.cores) if index in core.indices)
-        sources = None
-        if index in small.target.indices:
-            sources = sum(1 << n for n, native in enumerate(graph.native) if index in native)
-        found.append((index, held, sources))
-    return found
-
-
-def _routes(
-    graph: Graph, needs: list[tuple[str, tuple[int, ...], int | None]], hosts: tuple[int, ...]
-) -> dict[str, tuple[str, ...]] | None:
-    bits = [1 << host for host in hosts]
-    routes = {}
-    for index, held, sources in needs:
-        ends = 0
-        for n in held:
-            ends |= bits[n]
-        route = graph.route(ends, sources)
-        if route is None:
-            return None
-        routes[index] = route
-    return routes
-
-
-def _cost(graph: Graph, routes: Mapping[str, tuple[str, ...]], logs: Mapping[str, float]) -> float:
-    weights = dict.fromkeys(graph.bonds, 0.0)
-    for index, bonds in routes.items():
-        for bond in bonds:
-            weights[bond] += logs[index]
-    return sum(
-        math.exp(sum(logs[i] for i in native) + sum(weights[bond] for bond in bonds))
-        for native, bonds in zip(graph.native, graph.at, strict=True)
-    )
-
-
-def _write(small: Network, term: Term, graph: Graph, hosting: _Hosting) -> dict[str, Definition]:
+def _write(small: Network, term: Term, graph: Graph, hosting: Hosting) -> dict[str, Definition]:
     groups: dict[str, dict[str, str]] = {bond: {} for bond in graph.bonds}
     taken = {*small.target.indices, *term.indices}
     for index in (i for i in small.indices if i in hosting.routes):
