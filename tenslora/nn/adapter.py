@@ -255,14 +255,21 @@ class Adapter:
         self._check_attached()
         return estimate(self, batch, rows, optimizer=optimizer)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, write: bool = True) -> None:
         """Write cores, trained modules and everything needed to read them to one safetensors file.
 
         The file appears whole or not at all. :func:`tenslora.load` reads it.
+
+        Parameters
+        ----------
+        path : the file.
+        write : where several processes train one model, every process calls this, for FSDP2 has
+            left a part of each core with each of them, and one of them writes:
+            ``adapter.save(path, write=rank == 0)``.
         """
         from tenslora.nn import state
 
-        state.save(self, path)
+        state.save(self, path, write=write)
 
     def load(self, path: str | Path) -> None:
         """Read the values of a file that this adapter, or its equal, saved.

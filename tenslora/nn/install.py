@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.nn.bank import Bank
 from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
 from tenslora.nn.registry import ATTRIBUTE, Registry
+from tenslora.nn.shards import put, whole
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -59,9 +59,8 @@ def set_trained(adapter: Adapter, values: Mapping[str, Tensor]) -> None:
         if name not in tensors or tensors[name].shape != value.shape:
             what = f"{name} was replaced while adapter {adapter.name!r} was attached"
             raise AttachError("E514", what, advice="Put it back, or detach(keep=True).")
-    with torch.no_grad():
-        for name, value in values.items():
-            tensors[name].copy_(value)
+    for name, value in values.items():
+        put(tensors[name], value)
 
 
 def attach(adapter: Adapter, trained: Mapping[str, Tensor] | None = None) -> None:
@@ -72,7 +71,7 @@ def attach(adapter: Adapter, trained: Mapping[str, Tensor] | None = None) -> Non
     model, registry = adapter.model, adapter.registry
     first = not registry.entries
     tensors = trained_tensors(model, adapter.design.train)
-    adapter.before_training = {name: t.detach().clone() for name, t in tensors.items()}
+    adapter.before_training = {name: whole(t).clone() for name, t in tensors.items()}
     before = {name: p.requires_grad for name, p in base_parameters(model)}
     active = registry.default_active
     with ExitStack() as undo:

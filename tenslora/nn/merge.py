@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.nn import install
+from tenslora.nn.shards import is_sharded, reshard
 from tenslora.nn.site import Site
 from tenslora.nn.spans import spread, view
 from tenslora.nn.targets import Linear, find_linears
@@ -135,6 +136,7 @@ def _weight(module: nn.Module) -> nn.Parameter | None:
 def _plain_weights(adapter: Adapter) -> dict[str, nn.Parameter]:
     """The weights of the targets, each a matrix that nothing else uses."""
     model = adapter.model
+    reshard(model)  # a weight that was gathered for a forward is in parts too
     linears = find_linears(model)
     owners: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -150,6 +152,10 @@ def _plain_weights(adapter: Adapter) -> dict[str, nn.Parameter]:
         if weight.is_meta:
             what = f"the weight of {path} is on the meta device: it has no values"
             raise AttachError("E513", what, advice="Load the model's weights first.")
+        if is_sharded(weight):
+            what = f"the weight of {path} lies in parts on several processes"
+            advice = "Save the adapter, and merge it into the model in one process."
+            raise AttachError("E513", what, advice=advice)
         others = [name for name in owners[_storage(weight)] if name != f"{path}.weight"]
         if others:
             what = f"the weight of {path} is also {others[0]}: merging would change both"
@@ -159,7 +165,7 @@ def _plain_weights(adapter: Adapter) -> dict[str, nn.Parameter]:
 
 
 def _storage(tensor: Tensor) -> int:
-    pointer = 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    pointer = 0 if tensor.is_meta or is_sharded(tensor) else tensor.untyped_storage().data_ptr()
     return pointer or id(tensor)
 
 

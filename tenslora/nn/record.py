@@ -18,6 +18,7 @@ from tenslora.errors import StateError, TensloraError
 from tenslora.family import Bound, Family
 from tenslora.nn.design import Design, Group
 from tenslora.nn.grid import make_grid
+from tenslora.nn.shards import written_class
 from tenslora.nn.site import Site
 from tenslora.nn.sites import resolve_sites
 from tenslora.nn.sizes import check_prefixes
@@ -78,7 +79,7 @@ def _name_model(model: nn.Module) -> dict[str, str]:
     """
     loaded = getattr(getattr(model, "config", None), "_name_or_path", "")
     name = loaded if isinstance(loaded, str) else ""
-    return {"class": type(model).__name__, "name": name[:_LONGEST_NAME]}
+    return {"class": written_class(model).__name__, "name": name[:_LONGEST_NAME]}
 
 
 def _describe_group(group: Group) -> dict[str, Any]:

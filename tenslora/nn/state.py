@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +16,10 @@ from torch import Tensor, nn
 from tenslora.errors import AttachError, StateError
 from tenslora.nn import install
 from tenslora.nn.attaching import build
+from tenslora.nn.files import write_whole
 from tenslora.nn.record import Record, describe, make_design, read_record
 from tenslora.nn.registry import check_name, check_nesting, registry_of
+from tenslora.nn.shards import put, reshard, whole
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -31,19 +30,25 @@ __all__ = ["describe", "load", "load_into", "save"]
 _KEY = "tenslora"
 
 
-def save(adapter: Adapter, path: str | Path) -> None:
+def save(adapter: Adapter, path: str | Path, *, write: bool = True) -> None:
     """Write an adapter's file: equal adapters give equal bytes.
+
+    Tensors that FSDP2 has cut into parts are gathered, in which every process has to take part;
+    ``write=False`` takes part and leaves the file to another.
 
     Raises
     ------
     StateError
         E616 where it cannot be written; E613 for cores on the meta device, which have no values.
     """
+    reshard(adapter.model)
     tensors = {name: _plain(tensor, name) for name, tensor in _own_tensors(adapter).items()}
+    if not write:
+        return
     record = describe(adapter)
     record["digests"] = {name: _digest(tensor) for name, tensor in tensors.items()}
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    _write_whole(Path(path), to_bytes(tensors, {_KEY: text}))
+    _write(Path(path), to_bytes(tensors, {_KEY: text}))
 
 
 def load(
@@ -117,6 +122,7 @@ def load_into(adapter: Adapter, path: str | Path) -> None:
         )
         _check_header(file, expected, path)
         tensors = _read(file, record, expected, path)
+    reshard(adapter.model)
     _fill(adapter.banks.values(), tensors)
     install.set_trained(adapter, _trained_values(tensors))
 
@@ -136,17 +142,16 @@ def _trained_values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fill(banks: Iterable[Bank], tensors: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for bank in banks:
-            for name, core in bank.cores().items():
-                core.copy_(tensors[f"cores.{bank.group}.{name}"])
+    for bank in banks:
+        for name, core in bank.cores().items():
+            put(core, tensors[f"cores.{bank.group}.{name}"])
 
 
 def _plain(tensor: Tensor, name: str) -> Tensor:
     if tensor.is_meta:
         what = f"{name} is on the meta device: it has no values to save"
         raise StateError("E613", what, advice="Move the adapter to a device and draw or load it.")
-    return tensor.detach().cpu().contiguous().clone()
+    return whole(tensor).cpu().contiguous().clone()
 
 
 def _digest(tensor: Tensor) -> str:
@@ -154,32 +159,13 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(flat.numpy()).hexdigest()
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+def _write(path: Path, data: bytes) -> None:
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        write_whole(path, data)
     except OSError as error:
         what = f"{path} cannot be written: {error.strerror or error}"
         advice = "Give a file in a folder that exists and can be written."
         raise StateError("E616", what, advice=advice) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # other systems cannot open a folder
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _open(path: str | Path) -> Any:
