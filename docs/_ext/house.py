@@ -79,16 +79,21 @@ def _is_underline(lines: list[str], number: int) -> bool:
 def resolve_short_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.Node | None:
-    """Find the one documented object of that last name; internal types stay plain text."""
+    """Find the one documented object of that last name, or of the last two where a class is named.
+
+    Internal types stay plain text.
+    """
     if node.get("refdomain") != "py":
         return None
     target = node["reftarget"]
     last = target.rpartition(".")[2]
     at_top = target == f"tenslora.{last}"
+    owner = target.split(".")[-2:-1]
+    ending = f".{owner[0]}.{last}" if owner and owner[0][:1].isupper() else f".{last}"
     places = {
         (entry.docname, entry.node_id)
         for name, entry in env.domains.python_domain.objects.items()
-        if name.rpartition(".")[2] == last
+        if f".{name}".endswith(ending)
         and entry.objtype != "module"
         and not (at_top and entry.objtype in _MEMBERS)
         and not entry.aliased
