@@ -8,9 +8,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # the second for benchmarks
 
+import gallery  # noqa: E402
 import generate  # noqa: E402
 
 import tenslora  # noqa: E402
+from tenslora.draw import STYLE  # noqa: E402
+from tenslora.draw.svg import declared  # noqa: E402
 
 project = "tenslora"
 author = "The tenslora developers"
@@ -22,14 +25,21 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "sphinx_design",
     "myst_nb",
     "house",
+    "gallery",
+    "mathml",
 ]
-exclude_patterns = ["_build", "_generated", "_ext"]
+exclude_patterns = ["_build", "_generated", "_ext", "jupyter_execute"]
 html_theme = "furo"
 html_title = f"tenslora {release}"
 html_theme_options = {"navigation_with_keys": True}
-html_static_path: list[str] = []
+html_static_path = ["_static", "_generated/static"]
+html_css_files = ["tenslora.css", "site.css"]
+html_js_files = ["gallery.js"]
+html_math_renderer = "mathml"
+html_show_sphinx = False
 
 # --- pages that are executed -------------------------------------------------------------------
 
@@ -61,9 +71,21 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|np|numpy|jax|transformers|datasets|argparse|pathlib)(\..*)?"),
     (r"py:.*", r"(Tensor|Array|NDArray|Path|Module|Parameter|Dataset|PreTrainedModel)"),
     (r"py:.*", r"(SearchStrategy|st)(\..*)?"),
-    (r"py:.*", r"(tuple|dict|list)\[.*"),  # the halves of a type that holds a comma
+    (
+        r"py:.*",
+        r"(.* \| )?~?(collections\.abc\.)?(tuple|dict|list|Mapping)\[.*",
+    ),  # the halves of a type that holds a comma
     (r"py:.*", r"(Any|Callable|Hashable|Iterable|Iterator|Mapping|Sequence|Literal|Protocol)"),
-    (r"py:.*", r"(types|typing|collections|contextlib|dataclasses|abc|enum)(\..*)?"),
+    (r"py:.*", r"(os|types|typing|collections|contextlib|dataclasses|abc|enum)(\..*)?"),
 ]
 
+static = HERE / "_generated" / "static"
+static.mkdir(parents=True, exist_ok=True)
+(static / "tenslora.css").write_text(
+    STYLE
+    + f"\nbody[data-theme=light] .tenslora{{{declared('light')}}}"
+    + f"\nbody[data-theme=dark] .tenslora{{{declared('dark')}}}\n",
+    encoding="utf-8",
+)
 generate.write_pages(HERE)
+gallery.write_family_pages(HERE)

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import tenslora
 from benchmarks import tables
 from tenslora import errors
 from tenslora.integrations.comparison import Comparison
@@ -35,26 +34,6 @@ def error_index() -> str:
         rows = "\n".join(f"| {code} | {errors.CODES[code]} |" for code in sorted(codes))
         head = "| code | what it says |\n|---|---|"
         parts.append(f"## {title}\n\n{{class}}`~tenslora.errors.{name}`\n\n{head}\n{rows}\n")
-    return "\n".join(parts)
-
-
-def catalogue() -> str:
-    """Return one section for each registered family."""
-    parts = []
-    for name, family in tenslora.registered().items():
-        lines = [f"## {name}", "", family.summary, "", "```text", family.equation, "```", ""]
-        starts = ", ".join(
-            f"`{core}` {rule}" + (" (frozen)" if core in family.frozen else "")
-            for core, rule in family.init.items()
-        )
-        facts = {
-            "Start": starts,
-            "Scale": f"`{family.scale}`",
-            "Also called": ", ".join(f"`{alias}`" for alias in family.aliases),
-            "Source": family.source,
-        }
-        lines += [f"{key}\n: {value}\n" for key, value in facts.items() if value]
-        parts.append("\n".join(lines))
     return "\n".join(parts)
 
 
@@ -99,7 +78,6 @@ def write_pages(docs: Path) -> None:
     folder = docs / "_generated"
     pages: dict[str, Callable[[], str]] = {
         "errors": error_index,
-        "families": catalogue,
         "performance": tables.report,
         "experiments": lambda: experiments(results, folder),
     }

@@ -17,6 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
+import tenslora
+
 _DESCRIBING = {"Parameters", "Attributes", "Other Parameters"}
 _ENTRY = re.compile(r"(?P<names>[*\w]+(?:, [*\w]+)*) : (?P<text>.*)")
 _VALUES = {"property", "attribute", "data"}
@@ -97,11 +99,19 @@ def resolve_short_name(
         and entry.objtype != "module"
         and not (at_top and entry.objtype in _MEMBERS)
         and not entry.aliased
+        and (not at_top or _is_the_same(name, last))
     }
     if len(places) == 1 and (at_top or "." not in target or target.startswith("tenslora.")):
         docname, anchor = places.pop()
         return make_refnode(app.builder, node["refdoc"], docname, anchor, content, target)
     return content if _is_internal(target) else None
+
+
+def _is_the_same(name: str, last: str) -> bool:
+    """Whether a documented name is the object that ``tenslora`` has under its last name."""
+    place, _, _ = name.rpartition(".")
+    held = getattr(sys.modules.get(place), last, None)
+    return held is not None and held is getattr(tenslora, last, None)
 
 
 def _is_internal(target: str) -> bool:

@@ -7,7 +7,7 @@ from html import escape
 from tenslora.draw.colours import DARK, LIGHT, hue_class
 from tenslora.draw.scene import Box, Frame, Label, Point, Scene, Wire
 
-__all__ = ["STYLE", "to_svg"]
+__all__ = ["STYLE", "declared", "to_svg"]
 
 _X, _Y = 8.6, 17.0  # one character, one line
 _MARGIN = 10.0
@@ -41,8 +41,11 @@ _VARIABLES = {
 }
 
 
-def _declared(theme: str) -> str:
-    """A page may set ``--tenslora-...``; otherwise the reader's light or dark decides."""
+def declared(theme: str) -> str:
+    """Return the colours of ``light`` or ``dark`` as CSS: a page may set ``--tenslora-...``.
+
+    A page with a switch of its own between light and dark puts them under its own selectors.
+    """
     items = _VARIABLES[theme].items()
     return "".join(f"--t-{name}:var(--tenslora-{name},{value});" for name, value in items)
 
@@ -81,8 +84,8 @@ _RULES = {
 
 #: The style sheet, which an SVG carries unless a page has it.
 STYLE = (
-    f".tenslora{{{_declared('light')}}}svg.tenslora{{{_BASE}}}"
-    f"@media(prefers-color-scheme:dark){{.tenslora{{{_declared('dark')}}}}}"
+    f".tenslora{{{declared('light')}}}svg.tenslora{{{_BASE}}}"
+    f"@media(prefers-color-scheme:dark){{.tenslora{{{declared('dark')}}}}}"
     + "".join(
         ",".join(f".tenslora {part}" for part in selector.split(",")) + f"{{{body}}}"
         for selector, body in _RULES.items()

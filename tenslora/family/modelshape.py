@@ -29,6 +29,14 @@ KNOWN_MODELS: Mapping[str, Mapping[str, int]] = {
     "bert-base": _encoder(12, 768),
     "roberta-base": _encoder(12, 768),
     "vit-base": _encoder(12, 768),
+    "llama-3-8b": {
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 14336,
+    },
     "llama-3.2-3b": {
         "num_hidden_layers": 28,
         "hidden_size": 3072,
