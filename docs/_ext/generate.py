@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import order
+
 from benchmarks import tables
 from tenslora import errors
 from tenslora.integrations.comparison import Comparison
@@ -79,6 +81,7 @@ def write_pages(docs: Path) -> None:
     pages: dict[str, Callable[[], str]] = {
         "errors": error_index,
         "performance": tables.report,
+        "lattice": order.lattice,
         "experiments": lambda: experiments(results, folder),
     }
     folder.mkdir(exist_ok=True)

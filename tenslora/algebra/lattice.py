@@ -115,17 +115,24 @@ class Lattice:
         for n, a in enumerate(self.names):
             marks = (f"{_MARKS[self.kind(a, b)]:>{digits}}" for b in self.names)
             rows.append(f"{n:>{digits}} {a:<{width}} {' '.join(marks)}")
-        counts = self.counts()
         rows += [
             "",
             "the row in the column: = the same set at suitable ranks, < a special case at ranks",
             "made of its own, + a special case whose ranks grow with a size, . not a special case",
             "at any ranks, ? undecided",
-            f"{counts['proved']} of {counts['pairs']} pairs proved ({counts['free']} of them <),"
-            f" {counts['refuted']} refuted, {counts['undecided']} undecided",
+            self.summary(),
         ]
-        rows += [f"undecided: {a} in {b}" for a, b in self.undecided()]
         return "\n".join(rows)
+
+    def summary(self) -> str:
+        """Return the counts in a sentence, and the undecided pairs by name, one a line."""
+        counts = self.counts()
+        decided = f"{counts['proved']} of {counts['pairs']} pairs proved "
+        decided += f"({counts['free']} of them = or <), {counts['refuted']} refuted, "
+        decided += f"{counts['undecided']} undecided"
+        apart = len(self.names) * (len(self.names) - 1) - counts["pairs"]
+        decided += f"; {apart} more are over different sites" if apart else ""
+        return "\n".join([decided, *(f"undecided: {a} in {b}" for a, b in self.undecided())])
 
     def costs(self) -> list[tuple[str, str, str]]:
         """Return every proved pair with the ranks that it takes."""

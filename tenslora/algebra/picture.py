@@ -1,31 +1,35 @@
-"""The lattice as a picture: families as boxes, special cases below those that hold them."""
+"""The lattice as a picture: families as boxes, special cases to the right of what holds them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from html import escape
 
 from tenslora.algebra.lattice import Lattice
+from tenslora.algebra.layers import Layers, make_layers
 
 __all__ = ["lattice_svg"]
 
-_CHAR, _LINE, _PAD = 7.2, 16, 8  # width of a letter, height of a line, room around a text
-_GAP_X, _GAP_Y = 18, 48
+_CHAR, _LINE, _PAD = 7.3, 16, 8  # width of a letter, height of a line, room around a text
+_GAP, _LANE, _CHANNEL = 12, 6, 56  # between boxes, for a passing line, between columns
 
 _Class = tuple[str, ...]
+_Box = tuple[float, float, float, float]  # left, top, width, height
 
 _STYLE = (
     ".tl-box{fill:var(--tl-fill,none);stroke:currentColor}"
-    ".tl-line{stroke:currentColor;stroke-opacity:.45;fill:none}"
+    ".tl-line{stroke:currentColor;stroke-opacity:.5;fill:none}"
     "text{font:12px ui-monospace,monospace;fill:currentColor}"
 )
 
 
 def lattice_svg(lattice: Lattice) -> str:
-    """Draw the free order: the general families above, their special cases below.
+    """Draw the free order: the general families on the left, their special cases to the right.
 
-    Families in one box are special cases of each other at suitable ranks. Lines go to the families
-    directly above. The same lattice gives the same bytes.
+    Families in one box are special cases of each other at suitable ranks. A line joins a family
+    with those directly to the left of it; those that no line joins with any stand below. No line
+    passes through a box. The same lattice gives the same bytes.
 
     Examples
     --------
@@ -33,13 +37,17 @@ def lattice_svg(lattice: Lattice) -> str:
     >>> lattice_svg(Lattice(("lora",), {})).startswith("<svg ")
     True
     """
-    classes, covers = lattice.classes(), lattice.covers()
-    rows = _rows(classes, covers)
-    boxes = _boxes(rows)
-    width = max(x + w for x, _, w, _ in boxes.values()) + _PAD
-    height = max(y + h for _, y, _, h in boxes.values()) + _PAD
-    lines = [_line(boxes[low], boxes[high]) for low, high in covers]
-    names = ", ".join(f"{' = '.join(low)} below {' = '.join(high)}" for low, high in covers)
+    covers = lattice.covers()
+    joined = {members for cover in covers for members in cover}
+    classes = [members for members in lattice.classes() if members in joined]
+    alone = [members for members in lattice.classes() if members not in joined]
+    number = {members: n for n, members in enumerate(classes)}
+    layers = make_layers(len(classes), [(number[high], number[low]) for low, high in covers])
+    boxes, lines = _placed(layers, [_size(members) for members in classes])
+    drawn = [*zip(classes, boxes, strict=True), *_below(alone, boxes)]
+    width = max(left + wide for _, (left, _, wide, _) in drawn) + _PAD if drawn else 2 * _PAD
+    height = max(top + high for _, (_, top, _, high) in drawn) + _PAD if drawn else 2 * _PAD
+    names = ", ".join(f"{' = '.join(low)} in {' = '.join(high)}" for low, high in covers)
     label = escape(f"special cases: {names or 'none'}", quote=True)
     return "\n".join(
         [
@@ -47,59 +55,61 @@ def lattice_svg(lattice: Lattice) -> str:
             f'width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{label}">',
             f"<style>{_STYLE}</style>",
             *lines,
-            *(_draw(members, boxes[members]) for row in rows for members in row),
+            *(_draw(members, box) for members, box in drawn),
             "</svg>",
             "",
         ]
     )
 
 
-def _rows(classes: Sequence[_Class], covers: Sequence[tuple[_Class, _Class]]) -> list[list[_Class]]:
-    """Return the classes row by row from the top, each as low as the ones above it allow."""
-    depth = dict.fromkeys(classes, 0)
-    for _ in classes:
-        for low, high in covers:
-            depth[low] = max(depth[low], depth[high] + 1)
-    rows: list[list[_Class]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
-    for members in classes:
-        rows[depth[members]].append(members)
-    place = {members: float(n) for row in rows for n, members in enumerate(row)}
-    for row in rows[1:]:  # below the middle of what is above
-        for members in row:
-            above = [place[high] for low, high in covers if low == members]
-            place[members] = sum(above) / len(above) if above else place[members]
-        row.sort(key=lambda members: (place[members], members))
-        place.update({members: float(n) for n, members in enumerate(row)})
-    return rows
+def _size(members: _Class) -> tuple[float, float]:
+    return max(map(len, members)) * _CHAR + 2 * _PAD, len(members) * _LINE + 2 * _PAD
 
 
-_Box = tuple[float, float, float, float]  # left, top, width, height
+def _placed(layers: Layers, sizes: Sequence[tuple[float, float]]) -> tuple[list[_Box], list[str]]:
+    """Return the box of each node and the lines, the layers being columns from the left."""
+    middles = layers.middles([height for _, height in sizes], _GAP, _LANE)
+    left, columns = float(_PAD), []
+    for row in layers.rows:
+        wide = max((sizes[x][0] for x in row if x < layers.count), default=0.0)
+        columns.append((left, left + wide))
+        left += wide + _CHANNEL
+    column = {x: columns[n] for n, row in enumerate(layers.rows) for x in row}
+    boxes = [
+        (column[x][0], middles[x] - height / 2 + _PAD, width, height)
+        for x, (width, height) in enumerate(sizes)
+    ]
+    lines = [
+        _line([(*column[x], middles[x] + _PAD) for x in stops], boxes[stops[0]])
+        for stops in layers.lines.values()
+    ]
+    return boxes, lines
 
 
-def _boxes(rows: Sequence[Sequence[_Class]]) -> dict[_Class, _Box]:
-    sizes = {
-        members: (max(map(len, members)) * _CHAR + 2 * _PAD, len(members) * _LINE + 2 * _PAD)
-        for row in rows
-        for members in row
-    }
-    widths = [sum(sizes[m][0] + _GAP_X for m in row) - _GAP_X for row in rows]
-    boxes: dict[_Class, _Box] = {}
-    top = float(_PAD)
-    for row, total in zip(rows, widths, strict=True):
-        left = _PAD + (max(widths) - total) / 2
-        for members in row:
-            boxes[members] = (left, top, *sizes[members])
-            left += sizes[members][0] + _GAP_X
-        top += max(sizes[members][1] for members in row) + _GAP_Y
-    return boxes
-
-
-def _line(low: _Box, high: _Box) -> str:
-    x1, y1 = low[0] + low[2] / 2, low[1]
-    x2, y2 = high[0] + high[2] / 2, high[1] + high[3]
-    middle = (y1 + y2) / 2
-    path = f"M{x1:.1f} {y1:.1f} C{x1:.1f} {middle:.1f} {x2:.1f} {middle:.1f} {x2:.1f} {y2:.1f}"
+def _line(stops: Sequence[tuple[float, float, float]], first: _Box) -> str:
+    """Draw a line: straight through each column that it passes, bent in the channels between."""
+    y = stops[0][2]
+    path = f"M{first[0] + first[2]:.1f} {y:.1f} H{stops[0][1]:.1f}"
+    for (_, right, y1), (left, end, y2) in itertools.pairwise(stops):
+        middle = (right + left) / 2
+        path += f" C{middle:.1f} {y1:.1f} {middle:.1f} {y2:.1f} {left:.1f} {y2:.1f}"
+        path += f" H{end:.1f}" if (left, end, y2) != stops[-1] else ""
     return f'<path class="tl-line" d="{path}"/>'
+
+
+def _below(alone: Sequence[_Class], boxes: Sequence[_Box]) -> list[tuple[_Class, _Box]]:
+    """Place the classes that no line reaches in rows below the others, as wide as those."""
+    edge = max((left + width for left, _, width, _ in boxes), default=640.0)
+    top = max((y + height + 2 * _GAP for _, y, _, height in boxes), default=float(_PAD))
+    found: list[tuple[_Class, _Box]] = []
+    left, tallest = float(_PAD), 0.0
+    for members in alone:
+        width, height = _size(members)
+        if left > _PAD and left + width > edge:
+            left, top, tallest = float(_PAD), top + tallest + _GAP, 0.0
+        found.append((members, (left, top, width, height)))
+        left, tallest = left + width + _GAP, max(tallest, height)
+    return found
 
 
 def _draw(members: _Class, box: _Box) -> str:

@@ -70,6 +70,8 @@ def _fill_lattice(parser: Parser) -> None:
     add = parser.add_argument
     add("families", nargs="*", metavar=_FAMILY, help="two or more (default: the whole catalogue)")
     add("--svg", metavar="FILE", type=Path, help="draw the order into this file")
+    counts = "print how many pairs are proved, refuted and undecided, and the undecided by name"
+    add("--counts", action="store_true", help=counts)
     add("--ranks", action="store_true", help="list what ranks each inclusion takes as well")
 
 
@@ -110,7 +112,7 @@ def _short(found: Verdict) -> dict[str, Any]:
 
 
 def _page(found: Lattice, args: Namespace) -> str:
-    parts = [found.table()]
+    parts = [found.summary() if args.counts else found.table()]
     if args.ranks:
         parts += ["", *(f"{a} in {b}: {ranks}" for a, b, ranks in found.costs())]
     if args.svg is not None:

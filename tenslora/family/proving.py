@@ -166,7 +166,7 @@ def lattice(families: Iterable[str | Family] | None = None) -> Lattice:
     the row in the column: = the same set at suitable ranks, < a special case at ranks
     made of its own, + a special case whose ranks grow with a size, . not a special case
     at any ranks, ? undecided
-    4 of 6 pairs proved (1 of them <), 2 refuted, 0 undecided
+    4 of 6 pairs proved (1 of them = or <), 2 refuted, 0 undecided
     """
     chosen = registered().values() if families is None else map(_family, families)
     by_name = {one.label: one for one in chosen}
