@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import order
+import specialcases
 
 from benchmarks import tables
 from tenslora import errors
@@ -81,7 +81,7 @@ def write_pages(docs: Path) -> None:
     pages: dict[str, Callable[[], str]] = {
         "errors": error_index,
         "performance": tables.report,
-        "lattice": order.lattice,
+        "lattice": lambda: specialcases.special_cases(folder),
         "experiments": lambda: experiments(results, folder),
     }
     folder.mkdir(exist_ok=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 
-from tenslora.algebra.embed import Undecided, Verdict
+from tenslora.algebra.embed import Verdict
 from tenslora.algebra.proof import Proof, format_ranks
 from tenslora.algebra.refute import Refutation
 
@@ -55,20 +56,21 @@ class Lattice:
 
         ``free`` are those of the proved in which no rank grows with a size.
         """
-        values = list(self.verdicts.values())
-        proofs = [v for v in values if isinstance(v, Proof)]
+        found = Counter(self.kind(a, b) for a, b in permutations(self.names, 2))
+        free = found["equal"] + found["free"]
         return {
             "families": len(self.names),
-            "pairs": len(values),
-            "proved": len(proofs),
-            "free": sum(proof.free for proof in proofs),
-            "refuted": sum(isinstance(v, Refutation) for v in values),
-            "undecided": sum(isinstance(v, Undecided) for v in values),
+            "pairs": found.total() - found["apart"],
+            "proved": free + found["grows"],
+            "free": free,
+            "refuted": found["refuted"],
+            "undecided": found["undecided"],
         }
 
     def undecided(self) -> list[tuple[str, str]]:
         """Return the pairs without proof or counterexample."""
-        return [pair for pair, v in self.verdicts.items() if isinstance(v, Undecided)]
+        pairs = permutations(self.names, 2)
+        return [(a, b) for a, b in pairs if self.kind(a, b) == "undecided"]
 
     def below(self) -> dict[str, set[str]]:
         """Return for each name the names above it in the free order, closed under composition."""

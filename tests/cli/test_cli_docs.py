@@ -35,7 +35,8 @@ def sessions() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("line", shown())
-def test_a_command_of_a_page_can_be_read(cli, line):
+def test_a_command_of_a_page_can_be_read(cli, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write a file
     words = shlex.split(line, comments=True)
     if words[:1] and words[0] in TRAINING and "--help" not in words:
         app._COMMANDS[words[0]].parser().read(words[1:])

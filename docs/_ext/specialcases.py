@@ -1,0 +1,46 @@
+"""The page on special cases: every pair of the catalogue, and the relations written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from order import order_of
+
+import tenslora
+from tenslora.algebra import lattice_svg
+from tenslora.algebra.proof import format_ranks
+from tenslora.families.inclusions import INCLUSIONS
+from tenslora.families.relation import prove
+from tenslora.families.relations import RELATIONS
+
+
+def special_cases(folder: Path) -> str:
+    """Return every pair of the catalogue: counts, picture, table; and the relations by hand."""
+    found = order_of(tenslora.registered(), folder / "order.json")
+    counts = found.counts()
+    undecided = [f"- `{a}` in `{b}`" for a, b in found.undecided()]
+    lines = [
+        "## The whole catalogue\n",
+        f"Of the {counts['pairs']:,} ordered pairs of the {counts['families']} families,",
+        f"**{counts['proved']:,} are proved**, {counts['free']:,} of them at ranks made of ranks",
+        f"alone; **{counts['refuted']:,} are refuted** by a counterexample; and",
+        f"**{counts['undecided']:,} are undecided**{':' if undecided else '.'}",
+        "`tenslora lattice --counts` prints the same.\n",
+        *undecided,
+        "\nWith ranks as large as you please every family that reaches all of the tensor contains",
+        "every other. The picture is of the stricter order, in which no rank grows with the number",
+        "of layers or features: the general families on the left, special cases to the right,",
+        "in one box those that are special cases of each other.\n",
+        '```{raw} html\n<div style="overflow-x:auto">',
+        lattice_svg(found) + "</div>\n```\n",
+        f"```text\n{found.table()}\n```\n",
+        "## Equalities and inclusions of the literature\n",
+        "Each line has a witness that was written by hand, in `tenslora.families.relations` and",
+        "`tenslora.families.inclusions`; the tests check it, run it on drawn numbers, and see it",
+        "refused after each small change.\n",
+        "| | what it says | ranks of the larger one |\n|---|---|---|",
+    ]
+    for relation in (*RELATIONS, *INCLUSIONS):
+        ranks = format_ranks(prove(relation).ranks).replace("*", " ") or "none"
+        lines.append(f"| {relation.number or ''} | {relation.text} | {ranks} |")
+    return "\n".join(lines) + "\n"
