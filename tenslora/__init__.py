@@ -52,10 +52,12 @@ from tenslora.family import (
     untie,
 )
 from tenslora.init import InitRule
+from tenslora.late import when_imported
 from tenslora.spec import Network, parse
 
 if TYPE_CHECKING:
     import tenslora.families as families
+    from tenslora.integrations.peft import TensLoraConfig
     from tenslora.nn import Adapter, Site, active, adapters, attach, load
 
 __version__ = "0.1.0"
@@ -68,6 +70,7 @@ __all__ = [
     "Network",
     "RedundantRankWarning",
     "Site",
+    "TensLoraConfig",
     "TensloraError",
     "TensloraWarning",
     "active",
@@ -113,7 +116,11 @@ __all__ = [
 _LAZY_NAMES = dict.fromkeys(
     ("Adapter", "Site", "active", "adapters", "attach", "load"), "tenslora.nn"
 )
+_LAZY_NAMES["TensLoraConfig"] = "tenslora.integrations.peft"
 _LAZY_MODULES = frozenset({"families", "nn", "backends", "testing", "integrations"})
+
+
+when_imported("peft", "tenslora.integrations.peft")
 
 
 def __getattr__(name: str) -> Any:

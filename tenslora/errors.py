@@ -109,6 +109,12 @@ CODES: dict[str, str] = {
     "E515": "a dropout that is no probability",
     "E516": "checkpointed forwards with different adapters wait for one backward",
     "E517": "an adapter that cannot be lifted to another family",
+    "E530": "a method of PEFT's own that has the name of this one",
+    "E531": "settings of a PEFT configuration that do not go together",
+    "E532": "modules of a PEFT adapter that are not where they were",
+    "E533": "names of adapters that do not fit a mixed batch",
+    "E534": "a model with adapters of another tuner",
+    "E535": "an adapter with the name of a core",
     # reading JSON
     "E601": "JSON of an unknown schema version",
     "E602": "JSON with unknown or missing keys",

@@ -23,7 +23,7 @@ from tenslora.nn.design import (
 from tenslora.nn.registry import Registry, check_name, check_nesting, registry_of
 from tenslora.nn.site import Site
 
-__all__ = ["attach", "build"]
+__all__ = ["attach", "build", "make_banks"]
 
 
 def attach(
@@ -133,6 +133,24 @@ def build(
     ``seed=None`` leaves the cores undrawn; ``real`` puts them on the CPU where the base is on the
     meta device.
     """
+    banks = make_banks(model, design, name, seed=seed, dtype=dtype, device=device, real=real)
+    registry = registry_of(model)
+    registry = Registry() if registry is None else registry
+    return Adapter(model, registry, name, design, banks)
+
+
+def make_banks(
+    model: nn.Module,
+    design: Design,
+    name: str,
+    *,
+    seed: int | None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    real: bool = False,
+    keep_frozen: bool = True,
+) -> dict[str, Bank]:
+    """Make the bank of each group, with its first values; the arguments are those of `build`."""
     weight = _weight(model, design.sites[0])
     wide = torch.promote_types(torch.float32, weight.dtype) if weight.is_floating_point() else None
     core_dtype = dtype or wide or torch.float32
@@ -142,8 +160,6 @@ def build(
     place = weight.device if device is None else torch.device(device)
     if real and place.type == "meta":
         place = torch.device("cpu")
-    registry = registry_of(model)
-    registry = Registry() if registry is None else registry
     banks = {}
     for group in design.groups:
         bank = Bank(
@@ -155,12 +171,13 @@ def build(
             dropout=design.dropout,
             dtype=core_dtype,
             device=place,
+            keep_frozen=keep_frozen,
         )
         _ = bank.program  # plan now: what cannot be planned is refused before anything changes
         if seed is not None:
             bank.draw(seed, design.key(group))
         banks[group.name] = bank
-    return Adapter(model, registry, name, design, banks)
+    return banks
 
 
 def _weight(model: nn.Module, site: Site) -> torch.Tensor:

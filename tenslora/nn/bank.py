@@ -36,8 +36,9 @@ class Bank(nn.Module):
     sites, grid : what it covers, and where each site stands in the equation's site indices.
     dropout : probability of dropping an entry of the input, in training.
     dtype, device : of the cores, which have no values before :meth:`draw` or a load.
+    keep_frozen : whether frozen cores stand in the state dict; a seed draws them again.
 
-    A trained core is a parameter, a frozen one a persistent buffer; both have the core's name.
+    A trained core is a parameter, a frozen one a buffer; both have the core's name.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Bank(nn.Module):
         dropout: float = 0.0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        keep_frozen: bool = True,
     ) -> None:
         super().__init__()
         self.adapter, self.group = adapter, group
@@ -63,7 +65,7 @@ class Bank(nn.Module):
         for name, shape in bound.shapes.items():
             value = torch.empty(shape, dtype=dtype, device=device)
             if name in bound.family.frozen:
-                self.register_buffer(name, value)
+                self.register_buffer(name, value, persistent=keep_frozen)
             else:
                 self.register_parameter(name, nn.Parameter(value))
 

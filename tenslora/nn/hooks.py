@@ -7,7 +7,7 @@ close the context of a forward. The module tree does not change.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,10 +42,13 @@ class SiteHook:
     ) -> Tensor | None:
         """Return the output with the update, ``None`` (unchanged) where the adapter is off."""
         x = args[0] if args else next(iter(kwargs.values()))
+        return self.apply(x, output, self.registry.active_names())
+
+    def apply(self, x: Tensor, output: Tensor, active: Container[str]) -> Tensor | None:
+        """Return ``output`` with the update for x (..., in), where ``active`` holds the adapter."""
         updates = []
         for rows, bank, site in self.pieces:
-            active = bank.adapter in self.registry.active_names()
-            call = self.registry.contexts.enter(self.path, bank, active)
+            call = self.registry.contexts.enter(self.path, bank, bank.adapter in active)
             if call is None:
                 return None
             updates.append((rows, bank.bound.scale, self._update(bank, site, x, call)))

@@ -19,8 +19,9 @@ from tenslora.nn.targets import Linear, find_linears
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
+    from tenslora.nn.bank import Bank
 
-__all__ = ["MergedWeight", "delta", "merge", "unmerge"]
+__all__ = ["ExactBank", "MergedWeight", "add_to", "delta", "merge", "unmerge"]
 
 
 @dataclass
@@ -174,21 +175,18 @@ def _merged_values(
 ) -> Iterator[tuple[str, Tensor]]:
     values: dict[str, Tensor] = {}
     for bank in adapter.banks.values():
-        device = weights[bank.sites[0].path].device
-        precise = torch.empty(0, dtype=_precise(device), device=device)
-        with _no_autocast(device):
-            hoisted = bank.hoist({n: c.detach().to(precise) for n, c in bank.cores().items()})
-            for number, site in enumerate(bank.sites):
-                update = bank.bound.scale * bank.dense(number, hoisted, precise)
-                if safe and not bool(torch.isfinite(update).all()):
-                    what = f"the update of {site} is not finite"
-                    advice = "Training diverged; merge(safe=False) merges it all the same."
-                    raise AttachError("E512", what, advice=advice)
-                weight = weights[site.path]
-                value = values.get(site.path)
-                if value is None:
-                    value = values[site.path] = weight.detach().clone()
-                _add_to(value, site, update)
+        exact = ExactBank(bank, weights[bank.sites[0].path].device)
+        for number, site in enumerate(bank.sites):
+            update = exact.update(number)
+            if safe and not bool(torch.isfinite(update).all()):
+                what = f"the update of {site} is not finite"
+                advice = "Training diverged; merge(safe=False) merges it all the same."
+                raise AttachError("E512", what, advice=advice)
+            weight = weights[site.path]
+            value = values.get(site.path)
+            if value is None:
+                value = values[site.path] = weight.detach().clone()
+            add_to(value, site, update)
     for path, value in values.items():
         overflow = safe and not bool(torch.isfinite(value).all())
         if overflow and bool(torch.isfinite(weights[path]).all()):
@@ -197,15 +195,28 @@ def _merged_values(
     yield from values.items()
 
 
-def _add_to(value: Tensor, site: Site, update: Tensor) -> None:
+class ExactBank:
+    """A bank whose updates are computed for merging: in float64 where the device has it."""
+
+    def __init__(self, bank: Bank, device: torch.device) -> None:
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.bank, self._like = bank, torch.empty(0, dtype=dtype, device=device)
+        with _no_autocast(device):
+            cores = {name: core.detach().to(self._like) for name, core in bank.cores().items()}
+            self._hoisted = bank.hoist(cores)
+
+    def update(self, number: int) -> Tensor:
+        """Return scale * W (out, in) of one site."""
+        with _no_autocast(self._like.device):
+            return self.bank.bound.scale * self.bank.dense(number, self._hoisted, self._like)
+
+
+def add_to(value: Tensor, site: Site, update: Tensor) -> None:
+    """Add an update to the rows and columns of a weight that a site covers, rounding once."""
     matrix = value.mT if site.transposed else value
     place = view(view(matrix, 1, site.columns), 0, site.rows)
     update = update.reshape(place.shape)
     place.copy_(place.to(update.dtype) + update)
-
-
-def _precise(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager

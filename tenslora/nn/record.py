@@ -29,7 +29,16 @@ from tenslora.spec.schema import check_keys, check_schema
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
 
-__all__ = ["SCHEMA_VERSION", "Record", "describe", "fingerprint", "make_design", "read_record"]
+__all__ = [
+    "FORMAT",
+    "SCHEMA_VERSION",
+    "Record",
+    "describe",
+    "describe_design",
+    "fingerprint",
+    "make_design",
+    "read_record",
+]
 
 #: 2 came with columns, blocks of rows, and the model's name; 1 is read too.
 SCHEMA_VERSION = 2
@@ -58,17 +67,21 @@ class Record:
 
 def describe(adapter: Adapter) -> dict[str, Any]:
     """Return the record of an adapter, without the digests of its tensors."""
-    design = adapter.design
+    return describe_design(adapter.model, adapter.design, adapter.name)
+
+
+def describe_design(model: nn.Module, design: Design, name: str) -> dict[str, Any]:
+    """Return the record of a design on a model."""
     return {
         "schema": SCHEMA_VERSION,
         "format": FORMAT,
-        "name": adapter.name,
+        "name": name,
         "family": design.family.to_json(),
         "dropout": design.dropout,
         "groups": [_describe_group(group) for group in design.groups],
         "train": list(design.train),
-        "base": fingerprint(adapter.model, design.sites),
-        "model": _name_model(adapter.model),
+        "base": fingerprint(model, design.sites),
+        "model": _name_model(model),
     }
 
 

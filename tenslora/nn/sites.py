@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -13,7 +13,7 @@ from tenslora.nn.site import Label, Site
 from tenslora.nn.spans import Span, collide, normal, size, text, within
 from tenslora.nn.targets import Linear, Pattern, find_linears, parse_targets
 
-__all__ = ["Label", "Site", "find_sites", "resolve_sites"]
+__all__ = ["Label", "Site", "find_sites", "resolve_sites", "sites_in"]
 
 
 def find_sites(
@@ -55,6 +55,44 @@ def find_sites(
     linears = find_linears(model)
     found = _select(model, linears, parse_targets(targets))
     found = _keep_layers(found, layers)
+    return _place(found, block, modes)
+
+
+def sites_in(
+    model: nn.Module,
+    modules: Mapping[str, Collection[str] | None],
+    *,
+    block: int | None = None,
+    modes: Sequence[str] = (),
+) -> tuple[Site, ...]:
+    """Find the sites of modules that were chosen by their paths.
+
+    Parameters
+    ----------
+    modules : the path of each module, with the wanted parts of a fused one (``None``: all).
+    block, modes : as for :func:`find_sites`.
+
+    Raises
+    ------
+    AttachError
+        E501, E502, E503 as :func:`find_sites` says.
+    """
+    linears = find_linears(model)
+    for path in modules:
+        if path not in linears:
+            raise Pattern.exact(path).unmatched(model, linears)
+        linears[path].check()
+    found = [
+        part
+        for path, linear in linears.items()
+        if path in modules
+        for part in _parts(linear)
+        if (wanted := modules[path]) is None or part.part in wanted
+    ]
+    return _place(found, block, modes)
+
+
+def _place(found: Sequence[Found], block: int | None, modes: Sequence[str]) -> tuple[Site, ...]:
     if block is not None:
         found = [piece for item in found for piece in _cut(item, block)]
     places = coordinates(found, modes)

@@ -1,0 +1,185 @@
+"""The layer that stands in the place of a target."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+
+from tenslora.errors import AttachError
+from tenslora.integrations.peft.shared import Shared
+from tenslora.nn.hooks import Piece, SiteHook
+from tenslora.nn.merge import MergedWeight, add_to
+
+__all__ = ["Place", "TensLoraLinear"]
+
+#: What stands for no adapter in ``adapter_names=``.
+_BASE = "__base__"
+
+
+class Place(nn.Module):
+    """The sites of one adapter in one module. Its bank is not registered here, but on the tuner."""
+
+    def __init__(self, shared: Shared, path: str, pieces: list[Piece]) -> None:
+        super().__init__()
+        self.hook = SiteHook(shared, path, pieces)  # type: ignore[arg-type]
+
+    def add(self, x: Tensor, output: Tensor, *, active: bool) -> Tensor:
+        """Return the output, with the update for x (..., in) where the adapter is active."""
+        names = {self.hook.pieces[0][1].adapter} if active else ()
+        updated = self.hook.apply(x, output, names)
+        return output if updated is None else updated
+
+    def add_to_weight(self, weight: Tensor, shared: Shared) -> Tensor:
+        """Add scale * W to a weight, in place; its layout is that of the module."""
+        for _, bank, number in self.hook.pieces:
+            exact = shared.exact(bank, weight.device)
+            add_to(weight, bank.sites[number], exact.update(number))
+        return weight
+
+    def extra_repr(self) -> str:
+        """Show the equation."""
+        return self.hook.pieces[0][1].bound.family.label
+
+
+class TensLoraLinear(nn.Module, BaseTunerLayer):
+    """A linear layer with the adapters that cover it."""
+
+    adapter_layer_names = ("tenslora_places",)
+    other_param_names = ()
+
+    def __init__(self, base_layer: nn.Module, shared: Shared) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.shared = shared
+        self.tenslora_places = nn.ModuleDict()
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._before: list[MergedWeight] = []
+
+    @property
+    def in_features(self) -> int:
+        """The input features of the base layer."""
+        return _features(self.get_base_layer())[0]
+
+    @property
+    def out_features(self) -> int:
+        """The output features of the base layer."""
+        return _features(self.get_base_layer())[1]
+
+    def update_layer(self, adapter_name: str, place: Place, inference_mode: bool = False) -> None:
+        """Add an adapter."""
+        self.tenslora_places[adapter_name] = place
+        self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the base layer's output with the updates of the active adapters."""
+        names = kwargs.pop("adapter_names", None)
+        x = args[0] if args else next(iter(kwargs.values()))
+        if names is not None:
+            self._check_mixed(x, names)
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        result: Tensor = self.base_layer(*args, **kwargs)
+        if self.merged:
+            return result
+        if names is not None and not self.disable_adapters:
+            return self._mixed(x, result, names)
+        active = () if self.disable_adapters else self.active_adapters
+        for name, place in self.tenslora_places.items():
+            result = place.add(x, result, active=name in active)  # type: ignore[operator]
+        return result
+
+    def _check_mixed(self, x: Tensor, names: Sequence[str]) -> None:
+        advice = ""
+        if len(x) != len(names):
+            what = "Length of `adapter_names` should be the same as the number of inputs, but got "
+            what += f"{len(names)} and {len(x)} respectively."
+        elif self.merged:
+            what = "Cannot pass `adapter_names` when there are merged adapters, please call "
+            what += "`unmerge_adapter` first."
+        else:
+            return
+        raise AttachError("E533", what, advice=advice)
+
+    def _mixed(self, x: Tensor, result: Tensor, names: Sequence[str]) -> Tensor:
+        for name in dict.fromkeys(names):
+            if name == _BASE or name not in self.tenslora_places:
+                continue
+            rows = torch.tensor([n for n, other in enumerate(names) if other == name]).to(x.device)
+            place = self.tenslora_places[name]
+            updated = place.add(x[rows], result[rows], active=True)  # type: ignore[operator]
+            result = result.index_copy(0, rows, updated)
+        return result
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """Return scale * W in the layout of the base weight and the dtype of the cores."""
+        place: Any = self.tenslora_places[adapter]
+        weight = self.get_base_weight()
+        dtype = torch.float32 if weight.device.type == "mps" else torch.float64
+        shape = (self.out_features, self.in_features)
+        _, bank, number = place.hook.pieces[0]
+        shape = shape[::-1] if bank.sites[number].transposed else shape
+        with torch.no_grad():
+            value = torch.zeros(shape, dtype=dtype, device=weight.device)
+            return place.add_to_weight(value, self.shared).to(bank.dtype)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the updates to the weight. The weight of before is kept for :meth:`unmerge`.
+
+        Raises
+        ------
+        AttachError
+            E512 where ``safe_merge`` finds a merged weight that is not finite.
+        """
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name not in self.tenslora_places:
+                continue
+            merged = self.merged_weight(name, safe=safe_merge)
+            before = self.get_base_weight()
+            self.set_base_weight(merged)
+            self._before.append(MergedWeight(name, before, self.weight._version))
+            self.merged_adapters.append(name)
+
+    def merged_weight(self, adapter: str, *, safe: bool) -> Tensor:
+        """Return the weight with the update of an adapter, rounded once."""
+        place: Any = self.tenslora_places[adapter]
+        with torch.no_grad():
+            merged: Tensor = place.add_to_weight(self.get_base_weight().clone(), self.shared)
+        if safe and not bool(torch.isfinite(merged).all()):
+            what = "NaNs detected in the merged weights. "
+            what += f"The adapter {adapter} seems to be broken: {place.hook.path}"
+            advice = "Training diverged; merge without safe_merge merges it all the same."
+            raise AttachError("E512", what, advice=advice)
+        return merged
+
+    def unmerge(self) -> None:
+        """Put the weight of before back, bit for bit."""
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+            return
+        weight = self.weight
+        if self._before[-1].version not in (None, weight._version):
+            what = "a weight was changed since an adapter was merged into it"
+            raise AttachError("E511", what, advice="Undo that change first, or unload().")
+        self.set_base_weight(self._before[0].original.to(weight))
+        self._before = []
+        self.merged_adapters = []
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """Whether ``peft.convert_to_lora`` can read it: always."""
+        return True
+
+    def __repr__(self) -> str:
+        return f"tenslora.{super().__repr__()}"
+
+
+def _features(layer: Any) -> tuple[int, int]:
+    if hasattr(layer, "in_features"):
+        return layer.in_features, layer.out_features
+    width, out = layer.weight.shape  # transformers' Conv1D
+    return width, out

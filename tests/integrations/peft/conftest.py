@@ -1,0 +1,155 @@
+"""Tiny models for the tuner, each made anew with the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+transformers = pytest.importorskip("transformers", reason="needs the hf extra")
+pytest.importorskip("peft", reason="needs the peft extra")
+
+from torch import Tensor, nn  # noqa: E402
+
+import tenslora as tl  # noqa: E402
+
+IDS = torch.tensor([[3, 5, 7, 2, 11], [1, 4, 1, 5, 9]])
+SMALL = {"vocab_size": 20, "num_hidden_layers": 2, "intermediate_size": 20}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Some ranks are more than some modes of such small models can carry."""
+    quiet = pytest.mark.filterwarnings("ignore::tenslora.errors.RedundantRankWarning")
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(quiet)
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({"q": nn.Linear(12, 12), "v": nn.Linear(12, 12)}) for _ in range(2)
+        )
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = x + layer["v"](layer["q"](x).tanh())
+        return self.head(x)
+
+
+def bert() -> nn.Module:
+    config = transformers.BertConfig(
+        hidden_size=12, num_attention_heads=3, max_position_embeddings=16, **SMALL
+    )
+    return transformers.BertForSequenceClassification(config)
+
+
+def gpt2() -> nn.Module:
+    config = transformers.GPT2Config(
+        vocab_size=20,
+        n_embd=12,
+        n_layer=2,
+        n_head=3,
+        n_positions=16,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+def llama() -> nn.Module:
+    config = transformers.LlamaConfig(
+        hidden_size=16, num_attention_heads=4, num_key_value_heads=2, use_cache=False, **SMALL
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
+def t5() -> nn.Module:
+    config = transformers.T5Config(
+        vocab_size=20, d_model=12, d_kv=4, d_ff=20, num_layers=2, num_heads=3,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    return transformers.T5ForConditionalGeneration(config)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of models, and what to target in it."""
+
+    make: Callable[[], nn.Module]
+    targets: list[str]
+    inputs: dict[str, Tensor]
+
+
+X = torch.linspace(-1, 1, 120).reshape(2, 5, 12).sin()
+KINDS = {
+    "bert": Kind(bert, ["query", "key", "value"], {"input_ids": IDS}),
+    "gpt2": Kind(gpt2, ["c_attn"], {"input_ids": IDS}),
+    "llama": Kind(llama, ["q_proj", "k_proj", "v_proj"], {"input_ids": IDS}),
+    "plain": Kind(Plain, ["q", "v"], {"x": X}),
+    "t5": Kind(t5, ["q", "v"], {"input_ids": IDS, "decoder_input_ids": IDS}),
+}
+
+
+@pytest.fixture
+def make() -> Callable[..., nn.Module]:
+    """Make a model in eval mode; the same kind has the same numbers each time."""
+
+    def model(kind: str = "bert") -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            made = KINDS[kind].make().eval()
+            with torch.no_grad():  # away from symmetric starts, at which effects cancel
+                for parameter in made.parameters():
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+        return made
+
+    return model
+
+
+def run(model: nn.Module, kind: str = "bert", **more: Any) -> Tensor:
+    found = model(**KINDS[kind].inputs, **more)
+    return found if isinstance(found, Tensor) else found[0]
+
+
+@pytest.fixture(name="run")
+def run_fixture() -> Callable[..., Tensor]:
+    return run
+
+
+@pytest.fixture
+def kinds() -> dict[str, Kind]:
+    return KINDS
+
+
+@pytest.fixture
+def config() -> Callable[..., Any]:
+    """A configuration of TensLoRA over the projections of BERT, or with other settings."""
+
+    def made(**settings: Any) -> Any:
+        family = settings.get("family", "tenslora.att_qkv_depth")
+        known = {"ranks": 2} if not settings.keys() & {"ranks", "like", "params"} else {}
+        known |= {"target_modules": ["query", "key", "value"], "family": family}
+        return tl.TensLoraConfig(**{**known, **settings})
+
+    return made
+
+
+def randomize(model: nn.Module, name: str = "default", seed: int = 1, std: float = 0.3) -> None:
+    """Give every core of an adapter, trained or frozen, numbers that are not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for bank in model.base_model.shared.adapters[name].values():
+            for core in bank.parameters():
+                core.copy_(std * torch.randn(core.shape, generator=generator))
+
+
+@pytest.fixture(name="randomize")
+def randomize_fixture() -> Callable[..., None]:
+    return randomize
