@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 from tenslora.cli.command import Answer, Command, Parser
@@ -11,6 +12,7 @@ from tenslora.cli.pictures import add_pictures, show_picture
 from tenslora.cli.reading import add_family_settings, read_family, read_like, read_sizes
 from tenslora.draw import Drawing, layout_plan, to_latex
 from tenslora.errors import UsageError
+from tenslora.families.outside import OUTSIDE, Outside
 from tenslora.family import Bound, Family, registered
 from tenslora.plan import PROFILES, Plan
 
@@ -28,13 +30,26 @@ def _fill_families(parser: Parser) -> None:
 def _run_families(args: Namespace) -> Answer:
     word = args.word.casefold()
     found = [f for f in registered().values() if word in _mentions(f)]
-    if not found:
+    outside = [o for o in OUTSIDE if word in "\n".join(vars(o).values()).casefold()]
+    if not (found or outside):
         what = f"no family mentions {args.word!r}"
         raise UsageError("E806", what, advice="`tenslora families` lists them all.")
     return Answer(
-        lambda: {"families": [_describe(f) for f in found]},
-        lambda: "\n".join(map(_entry, found)),
+        lambda: {
+            "families": [_describe(f) for f in found],
+            "outside": [vars(o) for o in outside],
+        },
+        lambda: "\n".join([*map(_entry, found), *_no_equations(outside)]),
     )
+
+
+def _no_equations(outside: Sequence[Outside]) -> list[str]:
+    """Return the lines that tell which methods are no equation, and why."""
+    lines = ["", "no equation of this language"] if outside else []
+    for method in outside:
+        lines.append(f"{method.name}\n    {method.reason}. {method.source}")
+        lines += [f"    instead: {method.instead}"] if method.instead else []
+    return lines
 
 
 def _mentions(family: Family) -> str:
@@ -86,6 +101,9 @@ def _describe(family: Family) -> dict[str, Any]:
         "aliases": list(family.aliases),
         "summary": family.summary,
         "source": family.source,
+        "repository": family.repository,
+        "evaluated": family.evaluated,
+        "notes": family.notes,
     }
 
 
@@ -108,6 +126,7 @@ def _page(family: Family) -> str:
     rows += [("dropout", ", ".join(f"{k} {p:g}" for k, p in family.dropout.items()))]
     rows += [("names", ", ".join([family.name or "", *family.aliases] if family.name else []))]
     rows += [("about", family.summary), ("source", family.source)]
+    rows += [("code", family.repository), ("tried on", family.evaluated), ("notes", family.notes)]
     cores = [(str(core), _core_line(family, name)) for name, core in network.cores.items()]
     return table([row for row in rows if row[1]]) + "\ncores\n" + table(cores, indent="  ")
 

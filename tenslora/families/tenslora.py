@@ -6,6 +6,7 @@ gets a factor and a bond of its own. What it does not aggregate stands on every 
 
 from __future__ import annotations
 
+from tenslora.families.constructions import CONSTRUCTIONS, EVALUATED, REPOSITORY, SOURCE
 from tenslora.family import Family, family, register
 
 __all__ = [
@@ -18,10 +19,14 @@ __all__ = [
     "qkv_depth",
 ]
 
-_SOURCE = "Marmoret et al. 2025, arXiv 2509.19391"
+_NOTE = (
+    "The authors' code lays the output out as (head_dim head), so that its heads are not the "
+    "model's; here it is (head head_dim). It draws all copies of a tensor from one seed, so that "
+    "they start equal; here they differ"
+)
 
 
-def _tucker(name: str, equation: str, summary: str) -> Family:
+def _tucker(name: str, equation: str) -> Family:
     """Orthogonal factors, the core at zero, no scaling."""
     factors = dict.fromkeys((core for core in "UVHPD" if f" {core}[" in equation), "orthogonal")
     return register(
@@ -29,8 +34,11 @@ def _tucker(name: str, equation: str, summary: str) -> Family:
             equation,
             name=f"tenslora.{name}",
             init={**factors, "G": "zeros"},
-            summary=f"Tucker over {summary}",
-            source=_SOURCE,
+            summary=f"Tucker over {CONSTRUCTIONS[name]}",
+            source=SOURCE,
+            repository=REPOSITORY,
+            evaluated=EVALUATED,
+            notes=_NOTE,
         )
     )
 
@@ -39,38 +47,31 @@ att = _tucker(
     "att",
     "W[layer proj (head head_dim) in] = "
     "U[layer proj in a] V[layer proj head_dim b] H[layer proj head c] G[layer proj a b c]",
-    "the heads of each weight",
 )
 qkv = _tucker(
     "qkv",
     "W[layer proj out in] = U[layer in a] V[layer out b] P[layer proj c] G[layer a b c]",
-    "the projections of each layer",
 )
 depth = _tucker(
     "depth",
     "W[layer proj out in] = U[proj in a] V[proj out b] D[proj layer c] G[proj a b c]",
-    "the layers, for each projection",
 )
 att_qkv = _tucker(
     "att_qkv",
     "W[layer proj (head head_dim) in] = "
     "U[layer in a] V[layer head_dim b] H[layer head c] P[layer proj d] G[layer a b c d]",
-    "the heads and projections of each layer",
 )
 att_depth = _tucker(
     "att_depth",
     "W[layer proj (head head_dim) in] = "
     "U[proj in a] V[proj head_dim b] H[proj head c] D[proj layer d] G[proj a b c d]",
-    "the heads and layers, for each projection",
 )
 qkv_depth = _tucker(
     "qkv_depth",
     "W[layer proj out in] = U[in a] V[out b] P[proj c] D[layer d] G[a b c d]",
-    "the projections and layers",
 )
 att_qkv_depth = _tucker(
     "att_qkv_depth",
     "W[layer proj (head head_dim) in] = "
     "U[in a] V[head_dim b] H[head c] P[proj d] D[layer e] G[a b c d e]",
-    "the heads, projections and layers",
 )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
 from tenslora.draw import Drawing
-from tenslora.errors import FamilyError, SizeError, StateError
+from tenslora.errors import SizeError, StateError
 from tenslora.family import binding
 from tenslora.family.bound import Bound
 from tenslora.family.picture import draw_family, family_page
 from tenslora.family.scale import Scale, parse_scale
+from tenslora.family.settings import check_dropout, check_lr, known_cores
 from tenslora.family.start import check_start
-from tenslora.init import InitRule, parse_rule
+from tenslora.init import InitRule, parse_rule, resolve_copies
 from tenslora.spec import Network, parse
 from tenslora.spec.schema import check_keys, check_schema
 
@@ -39,6 +39,9 @@ class Family:
     lr : learning-rate multiplier of a core, 1 where it is not named.
     ranks : default ranks, set by calling the family: ``lora(r=8)``.
     name, aliases, source, summary : what the catalogue says of it.
+    repository : where its authors' code is.
+    evaluated : the models and data on which its source tried it.
+    notes : where codes and papers disagree, and what is followed here.
     starts_nonzero : the family means to change the model before training.
     """
 
@@ -53,6 +56,9 @@ class Family:
     aliases: tuple[str, ...] = ()
     source: str = ""
     summary: str = ""
+    repository: str = ""
+    evaluated: str = ""
+    notes: str = ""
     starts_nonzero: bool = False
 
     @property
@@ -136,7 +142,7 @@ class Family:
             raise SizeError("E208", what, advice="Write like=tl.families.lora(r=8).")
         given = {**(sizes or {}), **named}
         complete = binding.choose(self, given, ranks=ranks, like=like, params=params)
-        factor = self.scale.factor({b: complete[b] for b in self.bonds}, alpha)
+        factor = self.scale.factor(complete, alpha)
         return Bound(self, complete, factor)
 
     def __add__(self, other: object) -> Family:
@@ -221,6 +227,9 @@ class Family:
             "aliases": list(self.aliases),
             "source": self.source,
             "summary": self.summary,
+            "repository": self.repository,
+            "evaluated": self.evaluated,
+            "notes": self.notes,
             "starts_nonzero": self.starts_nonzero,
         }
 
@@ -236,9 +245,9 @@ class Family:
             The family in it is not a valid one.
         """
         data = dict(check_schema(obj, "family", SCHEMA_VERSION))
-        check_keys(data, "family", _KEYS | {"schema"})
+        check_keys(data, "family", _KEYS | {"schema"}, _LATER)
         for key, kinds in _KINDS.items():
-            if not isinstance(data[key], kinds):
+            if key in data and not isinstance(data[key], kinds):
                 what = f"family JSON: {key!r} is {type(data[key]).__name__}"
                 raise StateError("E603", what, advice=f"It has to be {_names(kinds)}.")
         ranks = data.pop("ranks")
@@ -269,9 +278,14 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "aliases": (list,),
     "source": (str,),
     "summary": (str,),
+    "repository": (str,),
+    "evaluated": (str,),
+    "notes": (str,),
     "starts_nonzero": (bool,),
 }
-_KEYS = set(_KINDS)
+#: Keys that files of the first releases do not have.
+_LATER = frozenset({"repository", "evaluated", "notes"})
+_KEYS = set(_KINDS) - _LATER
 
 
 def _names(kinds: tuple[type, ...]) -> str:
@@ -291,6 +305,9 @@ def family(
     aliases: Iterable[str] = (),
     source: str = "",
     summary: str = "",
+    repository: str = "",
+    evaluated: str = "",
+    notes: str = "",
     starts_nonzero: bool = False,
 ) -> Family:
     """Define an adapter family by its equation.
@@ -299,13 +316,15 @@ def family(
     ----------
     equation : text such as ``W[out in] = B[out r] A[r in]``, or a network.
     init : the start of each core (:class:`~tenslora.init.InitRule`); ``kaiming`` where it is not
-        named. Exactly one trained core of each term starts at zero, unless ``starts_nonzero``.
+        named. Exactly one trained core of each term starts at zero, or the term is taken away by
+        another that holds ``-copy(...)`` of its cores, unless ``starts_nonzero``.
     frozen : cores that are drawn from the seed and not trained.
-    scale : ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)`` with r a bond.
+    scale : ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)`` with r a bond, or
+        ``1/in`` with the number of input features.
     dropout : ``{"input": p}``.
     lr : learning-rate multipliers by core.
     ranks : default ranks by bond.
-    name, aliases, source, summary : for the catalogue.
+    name, aliases, source, summary, repository, evaluated, notes : for the catalogue.
     starts_nonzero : say so when the update is meant to be nonzero before training.
 
     Raises
@@ -324,8 +343,9 @@ def family(
     network = equation if isinstance(equation, Network) else parse(equation)
     fixed = frozenset([frozen] if isinstance(frozen, str) else frozen)
     for what, names in (("init", init or {}), ("frozen", fixed), ("lr", lr or {})):
-        _known_cores(network, what, names)
-    rules = {core: parse_rule((init or {}).get(core, _DEFAULT_INIT)) for core in network.cores}
+        known_cores(network, what, names)
+    given = {core: parse_rule((init or {}).get(core, _DEFAULT_INIT)) for core in network.cores}
+    rules = resolve_copies(given, network)
     if not starts_nonzero:
         check_start(network, rules, fixed)
     made = Family(
@@ -333,42 +353,15 @@ def family(
         init=rules,
         frozen=fixed,
         scale=parse_scale(scale, network),
-        dropout=_check_dropout(dropout or {}),
-        lr=_check_lr(lr or {}),
+        dropout=check_dropout(dropout or {}),
+        lr=check_lr(lr or {}),
         name=name,
         aliases=tuple(aliases),
         source=source,
         summary=summary,
+        repository=repository,
+        evaluated=evaluated,
+        notes=notes,
         starts_nonzero=starts_nonzero,
     )
     return made(**ranks) if ranks else made
-
-
-def _known_cores(network: Network, what: str, names: Iterable[str]) -> None:
-    for name in names:
-        if name not in network.cores:
-            known = {core.casefold(): core for core in network.cores}
-            found = difflib.get_close_matches(str(name).casefold(), known, n=1, cutoff=0.5)
-            close = [known[core] for core in found]
-            advice = f"Did you mean {close[0]!r}? " if close else ""
-            advice += f"The cores are {', '.join(network.cores) or 'none (constants only)'}."
-            raise FamilyError("E301", f"{what} names {name!r}, no core of {network}", advice=advice)
-
-
-def _check_dropout(dropout: Mapping[str, float]) -> dict[str, float]:
-    for point, p in dropout.items():
-        number = isinstance(p, (int, float)) and not isinstance(p, bool)
-        if point != "input" or not number or not 0.0 <= p < 1.0:
-            what = f"dropout {point!r}: {p!r}"
-            advice = 'Write dropout={"input": 0.1}; the probability is at least 0 and below 1.'
-            raise FamilyError("E308", what, advice=advice)
-    return {point: float(p) for point, p in dropout.items()}
-
-
-def _check_lr(lr: Mapping[str, float]) -> dict[str, float]:
-    for core, factor in lr.items():
-        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
-        if not number or not 0.0 < factor < float("inf"):
-            what = f"lr multiplier of {core}: {factor!r} is not a positive number"
-            raise FamilyError("E301", what, advice="Freeze a core with frozen=... instead of 0.")
-    return {core: float(factor) for core, factor in lr.items()}

@@ -168,8 +168,16 @@ def transpose(value: Like, **changes: Any) -> Family:
     --------
     >>> transpose("W[out in] = B[out r] A[r in]").equation
     'W[out in] = B[in r] A[r out]'
+
+    Raises
+    ------
+    FamilyError
+        E310 where the scale refers to the input's features and no other is given.
     """
     one = _read(value)
+    if one.scale.kind == "features" and "scale" not in changes:
+        what = f"the scale {one.scale} of {one.label} refers to its input, which becomes the output"
+        raise FamilyError("E310", what, advice="Give scale=...")
     return _like(one, unary.transpose(one.network), **changes)
 
 
@@ -349,7 +357,7 @@ def _like(
         "starts_nonzero": one.starts_nonzero,
         **changes,
     }
-    starts = {new.get(core, core): rule for core, rule in one.init.items()}
+    starts = {new.get(core, core): rule.renamed(new) for core, rule in one.init.items()}
     return family(network, init={**starts, **(init or {})}, **settings)
 
 
@@ -369,7 +377,7 @@ def _joined(
     if isinstance(scale, Scale) and scale.bond is not None and scale.bond not in network.bonds:
         text = f"the scale {scale} refers to a bond that has another name in {network}"
         raise FamilyError("E310", text, advice="Give scale=..., or rename the bond first.")
-    init = {**{cores[c]: rule for c, rule in two.init.items()}, **one.init}
+    init = {**{cores[c]: rule.renamed(cores) for c, rule in two.init.items()}, **one.init}
     lr = {**{cores[c]: rate for c, rate in two.lr.items()}, **one.lr}
     settings: dict[str, Any] = {
         "frozen": one.frozen | {cores[core] for core in two.frozen},
@@ -426,6 +434,8 @@ def _common_scale(one: Family, two: Family, what: str) -> Scale:
 
 def _product_scale(one: Family, two: Family) -> Scale:
     first, second = one.scale, two.scale
+    if "features" in (first.kind, second.kind):  # of a product, the input is another one
+        raise _scales_differ(one, two, "a product")
     if second.kind == "constant":
         return first.times(second.value)
     if first.kind == "constant":

@@ -1,4 +1,4 @@
-"""The factor in front of an update: a constant, or alpha over a reference rank."""
+"""The factor in front of an update: a constant, alpha over a reference rank, or 1 over features."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tenslora.spec import Network
 __all__ = ["Scale", "parse_scale"]
 
 _CONSTANT = re.compile(r"constant(?:\(\s*([^()\s]+)\s*\))?")
+_FEATURES = re.compile(r"([^\s*/]+)\s*/\s*in")
 _RATIO = re.compile(r"(?:([^\s*]+)\s*\*\s*)?alpha\s*/\s*(?:sqrt\(\s*(\w+)\s*\)|(\w+))")
 
 
@@ -20,9 +21,10 @@ _RATIO = re.compile(r"(?:([^\s*]+)\s*\*\s*)?alpha\s*/\s*(?:sqrt\(\s*(\w+)\s*\)|(
 class Scale:
     """``constant``: ``value``; ``ratio``: value * alpha / rank; ``root``: with sqrt(rank).
 
-    ``bond`` names the reference rank. Without an alpha the ratio is ``value``, that is, alpha is
-    taken to be the rank (or its root). An alpha given to a constant scale takes the constant's
-    place.
+    ``features``: value / the number of input features, times alpha where there is one; ``inputs``
+    are their indices. ``bond`` names the reference rank. Without an alpha the ratio is ``value``,
+    that is, alpha is taken to be the rank (or its root). An alpha given to a constant scale takes
+    the constant's place.
 
     >>> Scale("ratio", bond="r").factor({"r": 8}, alpha=16)
     2.0
@@ -31,9 +33,10 @@ class Scale:
     kind: str
     value: float = 1.0
     bond: str | None = None
+    inputs: tuple[str, ...] = ()
 
-    def factor(self, ranks: Mapping[str, int], alpha: float | None = None) -> float:
-        """Return the number that multiplies the update.
+    def factor(self, sizes: Mapping[str, int], alpha: float | None = None) -> float:
+        """Return the number that multiplies the update, at these sizes and ranks.
 
         Raises
         ------
@@ -45,11 +48,14 @@ class Scale:
         ):
             what = f"alpha={alpha!r} is not a finite number"
             raise FamilyError("E305", what, advice="Give a number, such as alpha=16.")
+        if self.kind == "features":
+            times = 1.0 if alpha is None else float(alpha)
+            return self.value * times / math.prod(sizes[index] for index in self.inputs)
         if self.kind == "constant" or self.bond is None:
             return self.value if alpha is None else float(alpha)
         if alpha is None:
             return self.value
-        rank = ranks[self.bond]
+        rank = sizes[self.bond]
         return self.value * float(alpha) / (rank if self.kind == "ratio" else math.sqrt(rank))
 
     def times(self, factor: float) -> Scale:
@@ -72,6 +78,8 @@ class Scale:
     def __str__(self) -> str:
         if self.kind == "constant":
             return "constant" if self.value == 1.0 else f"constant({self.value!r})"
+        if self.kind == "features":
+            return "1/in" if self.value == 1.0 else f"{self.value!r}/in"
         times = "" if self.value == 1.0 else f"{self.value!r}*"
         rank = self.bond if self.kind == "ratio" else f"sqrt({self.bond})"
         return f"{times}alpha/{rank}"
@@ -80,7 +88,7 @@ class Scale:
 def parse_scale(text: str | Scale, network: Network) -> Scale:
     """Read ``constant``, ``constant(0.5)``, ``alpha/r`` or ``alpha/sqrt(r)``, with r a bond.
 
-    A ratio may have a factor in front: ``0.5*alpha/r``.
+    A ratio may have a factor in front: ``0.5*alpha/r``. ``1/in`` is over the input's features.
 
     >>> from tenslora.spec import parse
     >>> str(parse_scale("alpha / sqrt(r)", parse("W[out in] = B[out r] A[r in]")))
@@ -90,10 +98,13 @@ def parse_scale(text: str | Scale, network: Network) -> Scale:
     match = _CONSTANT.fullmatch(text)
     if match is not None and (value := _number(match[1])) is not None:
         return Scale("constant", value)
+    match = _FEATURES.fullmatch(text)
+    if match is not None and (value := _number(match[1])) is not None:
+        return Scale("features", value, inputs=network.input)
     match = _RATIO.fullmatch(text)
     factor = None if match is None else _number(match[1])
     if match is None or factor is None:
-        advice = "Rules: constant, constant(0.5), alpha/r, alpha/sqrt(r), with r a bond."
+        advice = "Rules: constant, constant(0.5), alpha/r, alpha/sqrt(r), with r a bond, 1/in."
         raise FamilyError("E305", f"unknown scale rule {text!r}", advice=advice)
     bond = match[2] or match[3]
     if bond not in network.bonds:

@@ -93,6 +93,8 @@ def _lift_group(
 def _alpha(family: Family, ranks: Mapping[str, int], bound: Bound) -> float:
     """Return the alpha at which ``family`` scales as ``bound`` does."""
     scale = family.scale
+    if scale.kind == "features":
+        return bound.scale / scale.value * math.prod(bound.sizes[i] for i in bound.network.input)
     if scale.kind == "constant" or scale.bond is None:
         return bound.scale
     rank = ranks[scale.bond]

@@ -11,11 +11,44 @@ from tenslora import families
 PLAIN = {"layer": 2, "proj": 3, "out": 6, "in": 7}
 HEADS = {"layer": 2, "proj": 3, "head": 3, "head_dim": 4, "in": 5}
 SPLIT = {"layer": 2, "proj": 3, "o1": 2, "o2": 3, "o3": 2, "i1": 3, "i2": 2, "i3": 2}
+SPLIT2 = {"layer": 2, "proj": 3, "o1": 2, "o2": 3, "i1": 3, "i2": 2}
+SITE2 = {"layer": 2, "proj": 3}
+SITES_HEADS = {"site": 5, "head": 3, "head_dim": 4, "in": 5}
 SITES = {"site": 5, "out": 6, "in": 7}
 
 # l layer, p proj, s site, o out, h head, j head_dim, i in. Of (h j) the head varies slowest.
 FORMULAS = {
     "lora": ("lpor,lpri->lpoi", "BA", PLAIN),
+    "share_a": ("lpor,pri->lpoi", "BA", PLAIN),
+    "share_b": ("por,lpri->lpoi", "BA", PLAIN),
+    "moslora": ("lpob,lpba,lpai->lpoi", "BMA", PLAIN),
+    "lora_xs": ("lpos,lpsr,lpri->lpoi", "URV", PLAIN),
+    "tinylora": ("lpos,lpu,usr,lpri->lpoi", "UvPV", PLAIN),
+    "randlora": ("onr,lprn,ri,lpni->lpoi", "BlAg", PLAIN),
+    "tensor_ring": ("bot,lpab,tia->lpoi", "VGU", PLAIN),
+    "block_term": ("zob,lpzab,zia->lpoi", "VGU", PLAIN),
+    "hierarchical_tucker": (
+        "ia,ob,abc,pd,le,def,cf->lpoi",
+        ["U", "V", "G1", "P", "D", "G2", "G"],
+        PLAIN,
+    ),
+    "cara": ("ir,hr,jr,sr,r->shji", "AHBSw", SITES_HEADS),
+    "metatt5": ("jd,dhc,cpb,bla,ai->lphji", "BHPDA", HEADS),
+    "cp_matrix": ("lpr,lpar,lpbr,lpdr,lper->lpabde", "wPQRS", SPLIT2),
+    "tera": (
+        "lpw,lpx,lpy,lpz,aw,bx,dy,ez,wxyz->lpabde",
+        ["s1", "s2", "s3", "s4", "P", "Q", "R", "S", "G"],
+        SPLIT2,
+    ),
+    "tt_matrix": ("lpadx,lpxbey,lpycf->lpabcdef", ["G1", "G2", "G3"], SPLIT),
+    "loretta": (
+        "lpax,lpxby,lpycz,lpzr,lprm,lpmdn,lpneq,lpqf->lpabcdef",
+        ["B1", "B2", "B3", "B4", "A1", "A2", "A3", "A4"],
+        SPLIT,
+    ),
+    "gralora": ("lptnso,lpncts->lptonc", "BA", {**SITE2, "t": 2, "o": 3, "n": 4, "c": 2}),
+    "monarch": ("lpmsku,lpkumq->lpsmkq", "RL", {**SITE2, "s": 2, "l": 3, "k": 4, "p": 2}),
+    "c3a": ("lpmnk,oik->lpmoni", "cE", {**SITE2, "m": 2, "o": 3, "n": 4, "i": 3}),
     "vera": ("lpo,or,lpr,ri->lpoi", "bBdA", PLAIN),
     "tied_lora": ("lpo,or,lpr,ri->lpoi", "bBdA", PLAIN),
     "loha": ("lpor,lpri,lpos,lpsi->lpoi", ["B1", "A1", "B2", "A2"], PLAIN),
@@ -45,6 +78,51 @@ FORMULAS = {
     "tenslora_cp.qkv_depth": ("ir,or,pr,lr->lpoi", "UVPD", PLAIN),
     "tenslora_cp.att_qkv_depth": ("ir,jr,hr,pr,lr->lphji", "UVHPD", HEADS),
 }
+CONSTRUCTIONS = {
+    "att": ("lpi lpj lph", HEADS),
+    "qkv": ("li lo lp", PLAIN),
+    "depth": ("pi po pl", PLAIN),
+    "att_qkv": ("li lj lh lp", HEADS),
+    "att_depth": ("pi pj ph pl", HEADS),
+    "qkv_depth": ("i o p l", PLAIN),
+    "att_qkv_depth": ("i j h p l", HEADS),
+}
+CORES = {"i": "U", "o": "V", "j": "V", "h": "H", "p": "P", "l": "D"}
+
+
+def chained(modes, ring):
+    """The subscripts of a train or a ring: bonds w x y z between the modes."""
+    modes = modes.split()
+    bonds = ["v" if ring else "", *"wxyz"[: len(modes) - 1], "v" if ring else ""]
+    alone = modes[0][:-1]
+    parts = [alone + bonds[n] + m[-1] + bonds[n + 1] for n, m in enumerate(modes)]
+    return ",".join(parts), [CORES[m[-1]] for m in modes]
+
+
+for word, (letters, sizes) in CONSTRUCTIONS.items():
+    result = "lphji" if sizes is HEADS else "lpoi"
+    for group in ("tenslora_tt", "tenslora_tr"):
+        subscripts, names = chained(letters, group == "tenslora_tr")
+        FORMULAS[f"{group}.{word}"] = (f"{subscripts}->{result}", names, sizes)
+
+#: Families of two terms: the formulas of both, with their cores.
+GATES = "lpabxy,lpxcdz,lpyzef->lpabcdef"
+SUMS = {
+    "pissa": ([("lpor,lpri->lpoi", "BA"), ("lpor,lpri->lpoi", "NM")], PLAIN),
+    "fourierft": ([("lpn,on,ni->lpoi", "cCQ"), ("lpn,on,ni->lpoi", "cST")], PLAIN),
+    "dota": (
+        [("lpadx,lpxbey,lpycf->lpabcdef", [f"{k}{n}" for n in (1, 2, 3)]) for k in "GN"],
+        SPLIT,
+    ),
+    "quanta": ([(GATES, [f"{k}{n}" for n in (3, 2, 1)]) for k in "TS"], SPLIT),
+    "craft": (
+        [
+            ("pabc,pix,pxa,poy,pyb,plz,pzc->lpoi", cores)
+            for cores in ("GUJVKDL", ["G", "U", "J0", "V", "K0", "D", "L0"])
+        ],
+        PLAIN,
+    ),
+}
 WITH_HEADS = [name for name, (_, _, sizes) in FORMULAS.items() if sizes is HEADS]
 
 
@@ -58,9 +136,10 @@ def made(make, name, **cores):
 
 def test_every_family_has_its_formula():
     catalogue = [getattr(families, name) for name in families.__all__]
-    groups = [families.tenslora, families.tenslora_cp]
+    groups = [families.tenslora, families.tenslora_cp, families.tenslora_tt, families.tenslora_tr]
     catalogue += [getattr(group, name) for group in groups for name in group.__all__]
-    assert {f.name for f in catalogue if isinstance(f, tl.Family)} == set(FORMULAS)
+    named = {f.name for f in catalogue if isinstance(f, tl.Family)}
+    assert named == set(FORMULAS) | set(SUMS)
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -72,6 +151,17 @@ def test_formula(name, make):
     assert delta.shape == tuple(
         np.prod([family.bound.sizes[i] for i in slot]) for slot in family.bound.network.target.slots
     )
+    np.testing.assert_allclose(delta, expected.reshape(delta.shape), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_formula_of_two_terms(name, make):
+    terms, sizes = SUMS[name]
+    network = tl.resolve(name).network
+    ranks = {bond: 2 + n % 3 for n, bond in enumerate(network.bonds)}
+    family = make(name, {**sizes, **ranks})
+    expected = sum(np.einsum(text, *(family.core[c] for c in cores)) for text, cores in terms)
+    delta = family.delta
     np.testing.assert_allclose(delta, expected.reshape(delta.shape), rtol=1e-12, atol=1e-12)
 
 

@@ -52,7 +52,7 @@ def law_adapter(bound: Bound, *, seed: int = 0) -> None:
     w = dense(bound.network, cores, bound.sizes)
     update = np.stack([x @ w[tuple(site.values())].T for site in every_site(bound)])
     after = model(rows)
-    scale = bound.family.scale.factor(bound.ranks, _ALPHA)
+    scale = bound.family.scale.factor(bound.sizes, _ALPHA)
     expected = before.detach().numpy() + scale * update
     room = 1e-10 * (1.0 + np.abs(expected).max())
     agree("7", bound, "output of the model", after.detach(), expected, room)

@@ -64,6 +64,12 @@ class _Truth:
             return names
         return tuple(random.Random(self.seed).sample(names, self.indices))  # noqa: S311
 
+    def free(self, name: str) -> str:
+        """Return the name of an index that the network does not have."""
+        while name in self.network.indices:
+            name += "_"
+        return name
+
     def check(self, what: str, made: Network, cores: _Arrays, sizes: _Sizes, wanted: Any) -> None:
         if made not in self.read:
             equal("3", self.bound, f"{what}: the equation, read back", parse(str(made)), made)
@@ -119,7 +125,8 @@ def _sums(f: _Truth) -> None:
 
 
 def _krons(f: _Truth) -> None:
-    g = f.partner(("k",), ("l",), {"k": 2, "l": 3})
+    k, l = f.free("k"), f.free("l")  # noqa: E741
+    g = f.partner((k,), (l,), {k: 2, l: 3})
     for one, two, name in ((f, g, "kron(F, G)"), (g, f, "kron(G, F)")):
         made = binary.kron(one.network, two.network)
         wanted = np.stack(
@@ -130,14 +137,15 @@ def _krons(f: _Truth) -> None:
 
 def _products(f: _Truth) -> None:
     n = f.network
-    after = f.partner(("k",), n.output, {"k": 2, **{i: f.sizes[i] for i in n.output}})
-    before = f.partner(n.input, ("k",), {"k": 2, **{i: f.sizes[i] for i in n.input}})
-    whole = {"k": 2, "m": int(f.w.shape[-2])}
-    for g in (after, f.partner(("k",), ("m",), whole)):  # the middle taken apart, too
+    k, m = f.free("k"), f.free("m")
+    after = f.partner((k,), n.output, {k: 2, **{i: f.sizes[i] for i in n.output}})
+    before = f.partner(n.input, (k,), {k: 2, **{i: f.sizes[i] for i in n.input}})
+    whole = {k: 2, m: int(f.w.shape[-2])}
+    for g in (after, f.partner((k,), (m,), whole)):  # the middle taken apart, too
         made = binary.compose(g.network, n)
         f.check("G @ F", made, *_multiplied(made, g, f), g.w @ f.w)
-    whole = {"k": 2, "m": int(f.w.shape[-1])}
-    for g in (before, f.partner(("m",), ("k",), whole)):
+    whole = {k: 2, m: int(f.w.shape[-1])}
+    for g in (before, f.partner((m,), (k,), whole)):
         made = binary.compose(n, g.network)
         f.check("F @ G", made, *_multiplied(made, f, g), f.w @ g.w)
 

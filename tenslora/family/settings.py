@@ -1,0 +1,44 @@
+"""The settings of a family beside its equation: what they may be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from tenslora.errors import FamilyError
+from tenslora.spec import Network
+
+__all__ = ["check_dropout", "check_lr", "known_cores"]
+
+
+def known_cores(network: Network, what: str, names: Iterable[str]) -> None:
+    """Refuse names that no core of the network has: E301."""
+    for name in names:
+        if name not in network.cores:
+            known = {core.casefold(): core for core in network.cores}
+            found = difflib.get_close_matches(str(name).casefold(), known, n=1, cutoff=0.5)
+            close = [known[core] for core in found]
+            advice = f"Did you mean {close[0]!r}? " if close else ""
+            advice += f"The cores are {', '.join(network.cores) or 'none (constants only)'}."
+            raise FamilyError("E301", f"{what} names {name!r}, no core of {network}", advice=advice)
+
+
+def check_dropout(dropout: Mapping[str, float]) -> dict[str, float]:
+    """Return the probabilities as floats, or raise E308."""
+    for point, p in dropout.items():
+        number = isinstance(p, (int, float)) and not isinstance(p, bool)
+        if point != "input" or not number or not 0.0 <= p < 1.0:
+            what = f"dropout {point!r}: {p!r}"
+            advice = 'Write dropout={"input": 0.1}; the probability is at least 0 and below 1.'
+            raise FamilyError("E308", what, advice=advice)
+    return {point: float(p) for point, p in dropout.items()}
+
+
+def check_lr(lr: Mapping[str, float]) -> dict[str, float]:
+    """Return the multipliers as floats, or raise E301."""
+    for core, factor in lr.items():
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not number or not 0.0 < factor < float("inf"):
+            what = f"lr multiplier of {core}: {factor!r} is not a positive number"
+            raise FamilyError("E301", what, advice="Freeze a core with frozen=... instead of 0.")
+    return {core: float(factor) for core, factor in lr.items()}
