@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tenslora.errors import FamilyError
-from tenslora.init import InitRule, draw, parse_rule
+from tenslora.init import InitRule, draw, parse_rule, resolve_copies
 from tenslora.spec import parse
 
 LORA = parse("W[layer proj out in] = B[layer proj out r] A[layer proj r in]")
@@ -93,7 +93,21 @@ def test_the_global_generator_is_not_touched():
 
 
 @pytest.mark.parametrize(
-    "rule", ["zeros", "normal(0.02)", "kaiming", "kaiming(1.0)", "uniform(0.5)", "const(-2.0)"]
+    "rule",
+    [
+        "zeros",
+        "normal(0.02)",
+        "kaiming",
+        "kaiming(1.0)",
+        "uniform(0.5)",
+        "const(-2.0)",
+        "mean",
+        "circulant",
+        "cos",
+        "sin(-1.0)",
+        "copy(B)",
+        "-copy(B)",
+    ],
 )
 def test_rules_print_and_parse(rule):
     assert str(parse_rule(rule)) == rule
@@ -109,6 +123,8 @@ def test_rules_print_and_parse(rule):
         ("normal(x)", "not a usable number"),
         ("normal(-1)", "Give a finite number of at least 0."),
         ("const(inf)", "not a usable number"),
+        ("-zeros", "unknown initialisation rule"),
+        ("copy", "the rule copy needs a core"),
         ("__import__('os')", "unknown initialisation rule"),
     ],
 )
@@ -122,3 +138,83 @@ def test_wrong_rules(rule, message):
 def test_wrong_seed(seed):
     with pytest.raises(FamilyError, match="E309"):
         draw(InitRule("zeros"), LORA.cores["A"], LORA, SIZES, seed)
+
+
+def test_mean_is_one_over_the_rows():
+    assert np.array_equal(values("mean", "A"), np.full((3, 2, 5, 60), 1 / 60))
+
+
+def test_circulant_is_scipys():
+    linalg = pytest.importorskip("scipy.linalg", reason="scipy is not installed")
+    n = parse("W[o i] = c[k] E[o i k]")
+    e = values("circulant", "E", n, {"o": 4, "i": 4, "k": 4})
+    vector = np.arange(1.0, 5.0)
+    assert np.array_equal(np.einsum("k,oik->oi", vector, e), linalg.circulant(vector).T)
+
+
+def test_waves_are_the_columns_of_an_inverse_fourier_transform():
+    n = parse("W[out in] = c[n] C[out n] Q[n in] + c[n] S[out n] T[n in]")
+    sizes = {"out": 5, "in": 7, "n": 35}
+    C, Q = values("cos", "C", n, sizes), values("cos", "Q", n, sizes)
+    S, T = values("sin(-1)", "S", n, sizes), values("sin", "T", n, sizes)
+    found = np.einsum("on,ni->noi", C, Q) + np.einsum("on,ni->noi", S, T)
+    units = np.eye(35).reshape(35, 5, 7)
+    wanted = np.fft.ifft2(units).real
+    at = [int(np.argmin(np.abs(wanted - one).max((1, 2)))) for one in found]
+    np.testing.assert_allclose(found, wanted[at], atol=1e-15)
+    pairs = values("cos", "C", n, {**sizes, "n": 9}, seed=1)
+    assert not np.allclose(pairs, C[:, :9])
+
+
+def test_a_copy_has_the_numbers_of_its_core():
+    n = parse("W[out in] = B[out r] A[r in] + N[out r] A[r in]")
+    rules = {"B": parse_rule("normal(1)"), "A": parse_rule("eye"), "N": parse_rule("-copy(B)")}
+    rules = resolve_copies(rules, n)
+    sizes = {"out": 3, "in": 4, "r": 2}
+    b, minus = (draw(rules[c], n.cores[c], n, sizes, 3, "key") for c in "BN")
+    assert np.array_equal(minus, -b)
+    assert not rules["N"].is_zero
+    assert str(rules["N"].renamed({"B": "X"})) == "-copy(X)"
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("copy(X)", "there is no core X"),
+        ("copy(A)", "has other slots than"),
+        ("copy(M)", "M is a copy itself"),
+    ],
+)
+def test_wrong_copies(rule, message):
+    n = parse("W[out in] = B[out r] A[r in] + N[out r] A[r in] + M[out r] A[r in]")
+    rules = dict.fromkeys(n.cores, parse_rule("eye"))
+    rules |= {"N": parse_rule(rule), "M": parse_rule("copy(B)")}
+    with pytest.raises(FamilyError, match="E302") as info:
+        resolve_copies(rules, n)
+    assert message in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "core", "message"),
+    [
+        ("circulant", "B", "starts as circulant and has 4 slots"),
+        ("cos", "B", "it needs the whole output or input, and a bond"),
+    ],
+)
+def test_patterns_on_other_cores(rule, core, message):
+    with pytest.raises(FamilyError, match="E302") as info:
+        values(rule, core)
+    assert message in str(info.value)
+
+
+def test_more_waves_than_pairs_of_frequencies():
+    n = parse("W[out in] = c[n] C[out n] Q[n in]")
+    with pytest.raises(FamilyError, match="there are 12 pairs of frequencies"):
+        values("cos", "C", n, {"out": 3, "in": 4, "n": 13})
+
+
+def test_the_blocks_of_a_grid_are_drawn_apart():
+    # PEFT's GraLoRA draws A of each block by kaiming_uniform_ with the block's own inputs
+    n = parse("W[(t o) (n c)] = B[t n s o] A[n c t s]")
+    a = values("kaiming", "A", n, {"t": 3, "o": 4, "n": 5, "c": 64, "s": 2})
+    assert np.abs(a).max() == pytest.approx(1 / 8, rel=0.01)

@@ -63,6 +63,41 @@ def test_every_term_has_to_be_zero():
     tl.family(text, init={"B": "zeros", "D": "zeros"})
 
 
+MINUS = "W[out in] = B[out r] A[r in] + N[out r] M[r in]"
+COPIES = {"B": "xavier", "A": "xavier", "N": "-copy(B)", "M": "copy(A)"}
+
+
+def test_terms_may_take_each_other_away_at_the_start():
+    made = tl.family(MINUS, init=COPIES, frozen=["N", "M"])
+    assert not made.starts_nonzero
+    assert tl.rename(made, B="X").init["N"].of == "X"
+    assert tl.Family.from_json(made.to_json()) == made
+    twice = made + made
+    assert [str(twice.init[core]) for core in ("N", "N2")] == ["-copy(B)", "-copy(B2)"]
+
+
+@pytest.mark.parametrize(
+    ("change", "frozen", "code"),
+    [
+        ({"N": "copy(B)"}, ["N", "M"], "E304"),
+        ({"M": "-copy(A)"}, ["N", "M"], "E304"),
+        ({"M": "xavier"}, ["N", "M"], "E304"),
+        ({}, ["B", "A", "N", "M"], "E303"),
+    ],
+)
+def test_what_does_not_cancel_or_cannot_train(change, frozen, code):
+    refused(FamilyError, code, lambda: tl.family(MINUS, init={**COPIES, **change}, frozen=frozen))
+
+
+def test_a_scale_over_the_inputs_features():
+    made = tl.family(EQUATION, init={"B": "zeros"}, scale="1/in")
+    assert str(made.scale) == "1/in"
+    assert tl.Family.from_json(made.to_json()) == made
+    assert (0.5 * made).bind({"in": 4, "out": 3}, r=2).scale == 0.125
+    refused(FamilyError, "E310", lambda: made.T, "which becomes the output")
+    refused(FamilyError, "E310", lambda: tl.hadamard(made, LORA))
+
+
 @pytest.mark.parametrize(
     ("scale", "alpha", "factor"),
     [
@@ -72,6 +107,8 @@ def test_every_term_has_to_be_zero():
         ("alpha/r", 16, 2.0),
         ("alpha/r", None, 1.0),
         ("alpha/sqrt(r)", 16, 16 / 8**0.5),
+        ("1/in", None, 1 / 20),
+        ("3.0/in", 2, 6 / 20),
     ],
 )
 def test_scale(scale, alpha, factor):
@@ -98,6 +135,9 @@ def test_json_round_trip():
         aliases=["also_mine"],
         source="here",
         summary="a test",
+        repository="someone/something",
+        evaluated="a model",
+        notes="read twice",
     )
     assert tl.Family.from_json(json.loads(json.dumps(rich.to_json()))) == rich
 
