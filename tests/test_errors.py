@@ -147,8 +147,8 @@ def test_the_caret_of_a_long_line_stands_under_its_character(at):
         (
             lambda: tl.family("W[out in] = B[out r] A[r in]", init={"B": "zero"}),
             "E302: unknown initialisation rule 'zero'\n"
-            "  Did you mean zeros? Rules: zeros, ones, eye, const, normal, uniform, kaiming, "
-            "xavier, orthogonal.",
+            "  Did you mean zeros? Rules: zeros, ones, mean, eye, const, normal, uniform, "
+            "kaiming, xavier, orthogonal, circulant, cos, sin, copy(CORE).",
         ),
         (
             lambda: tl.Family.from_json({**LORA.to_json(), "schema": 9}),
@@ -158,8 +158,8 @@ def test_the_caret_of_a_long_line_stands_under_its_character(at):
         (
             lambda: tl.Family.from_json({**LORA.to_json(), "colour": "red"}),
             "E602: family JSON has unknown keys colour\n"
-            "  The keys are aliases, dropout, equation, frozen, init, lr, name, ranks, scale, "
-            "schema, source, starts_nonzero, summary.",
+            "  The keys are aliases, dropout, equation, evaluated, frozen, init, lr, name, notes, "
+            "ranks, repository, scale, schema, source, starts_nonzero, summary.",
         ),
     ],
 )
