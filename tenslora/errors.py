@@ -109,6 +109,7 @@ CODES: dict[str, str] = {
     "E515": "a dropout that is no probability",
     "E516": "checkpointed forwards with different adapters wait for one backward",
     "E517": "an adapter that cannot be lifted to another family",
+    "E518": "an adapter that a plain LoRA does not hold",
     "E530": "a method of PEFT's own that has the name of this one",
     "E531": "settings of a PEFT configuration that do not go together",
     "E532": "modules of a PEFT adapter that are not where they were",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from tenslora.errors import AttachError
@@ -19,6 +20,7 @@ from tenslora.nn.site import Site
 if TYPE_CHECKING:
     from tenslora.algebra import Proof
     from tenslora.family import Memory
+    from tenslora.nn.export import Exported
     from tenslora.nn.registry import Registry
 
 __all__ = ["Adapter"]
@@ -270,6 +272,52 @@ class Adapter:
         from tenslora.nn import state
 
         state.save(self, path, write=write)
+
+    def export_lora(
+        self,
+        path: str | Path,
+        *,
+        rank: int | None = None,
+        pad: bool = True,
+        dtype: torch.dtype | None = None,
+    ) -> Exported:
+        """Write the same update as a plain LoRA, the folder that PEFT, vLLM and others load.
+
+        Every weight gets one pair of matrices of one rank: the smallest at which the export is
+        exact to the rounding of its dtype. The scale stands in the numbers (``lora_alpha`` is the
+        rank), parts of fused weights share one pair, and modules in ``train`` become
+        ``modules_to_save``.
+
+        Parameters
+        ----------
+        path : a folder that is not there yet, or is empty.
+        rank : take the nearest matrices of this rank instead, by a truncated SVD of each update;
+            the report says how near.
+        pad : fill up with zeros to a rank that servers have room for: 8, 16, 32, 64, 128, 256, 320
+            or 512.
+        dtype : of the numbers; by default that of the cores, float32 at least.
+
+        Returns
+        -------
+        Exported
+            The ranks, the largest relative error of an update, and what was written. The adapter
+            and the model stay as they are.
+
+        Raises
+        ------
+        AttachError
+            E518 where the exact LoRA would be larger than the weights or of rank above 512, or
+            PEFT could not tell a module in ``train`` from another; E512 for values that are not
+            finite.
+        SizeError
+            E206 for a rank that is no positive integer.
+        StateError
+            E616 where it cannot be written.
+        """
+        from tenslora.nn.export import export_lora
+
+        self._check_attached()
+        return export_lora(self, path, rank=rank, pad=pad, dtype=dtype)
 
     def load(self, path: str | Path) -> None:
         """Read the values of a file that this adapter, or its equal, saved.

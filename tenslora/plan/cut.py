@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tenslora.spec import Network, Term, slot_size
 
-__all__ = ["cut_rank"]
+__all__ = ["cut_rank", "cut_sides"]
 
 
 def cut_rank(network: Network, sizes: Mapping[str, int]) -> int:
@@ -31,34 +31,55 @@ def cut_rank(network: Network, sizes: Mapping[str, int]) -> int:
     4
     """
     full = min(slot_size(network.output, sizes), slot_size(network.input, sizes))
-    return min(full, sum(_term_cut(network, term, sizes) for term in network.terms))
+    return min(full, sum(_term_cut(network, term, sizes)[0] for term in network.terms))
 
 
-def _term_cut(network: Network, term: Term, sizes: Mapping[str, int]) -> int:
+def cut_sides(network: Network, term: Term, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Say on which side of a smallest cut each core of a term stands: 0 output, 1 input.
+
+    A core ``ones``, a product of vectors, which joins nothing, is counted to the input's side.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer out in] = B[out s] D[layer s r] A[r in]")
+    >>> cut_sides(n, n.terms[0], {"layer": 12, "out": 64, "in": 32, "r": 4, "s": 8})
+    (0, 0, 1)
+    """
+    _, sides = _term_cut(network, term, sizes)
+    left = iter(sides)
+    return tuple(1 if core.name == "ones" else next(left) for core in term.cores)
+
+
+def _term_cut(
+    network: Network, term: Term, sizes: Mapping[str, int]
+) -> tuple[int, tuple[int, ...]]:
+    """The size of a smallest cut, and the side of each core but ``ones``."""
     sites = set(network.sites)
     # ones is a product of vectors, which join nothing.
     cores = [frozenset(core.indices) - sites for core in term.cores if core.name != "ones"]
     # Rows and columns are two more cores, on fixed sides; the biggest cores first prune best.
-    sides = [(frozenset(network.output), 0), (frozenset(network.input), 1)]
-    order = sorted(cores, key=lambda core: -math.prod(sizes[i] for i in core))
-    best = math.prod(sizes[i] for i in network.output)
-    return _search(sides, order, sizes, best)
+    ends = [(frozenset(network.output), 0), (frozenset(network.input), 1)]
+    order = sorted(range(len(cores)), key=lambda n: -math.prod(sizes[i] for i in cores[n]))
+    best = math.prod(sizes[i] for i in network.output), (1,) * len(cores)
+    value, found = _search(ends, [cores[n] for n in order], sizes, best)
+    return value, tuple(found[order.index(n)] for n in range(len(cores)))
 
 
 def _search(
     placed: Sequence[tuple[frozenset[str], int]],
     left: Sequence[frozenset[str]],
     sizes: Mapping[str, int],
-    best: int,
-) -> int:
+    best: tuple[int, tuple[int, ...]],
+) -> tuple[int, tuple[int, ...]]:
     """Branch on the side of each core; what is cut can only grow."""
     first: frozenset[str] = frozenset().union(*(core for core, side in placed if side == 0))
     second: frozenset[str] = frozenset().union(*(core for core, side in placed if side == 1))
     value = math.prod(sizes[index] for index in first & second)
-    if value >= best:
+    if value >= best[0]:
         return best
     if not left:
-        return value
+        return value, tuple(side for _, side in placed[2:])
     for side in (0, 1):
         best = _search([*placed, (left[0], side)], left[1:], sizes, best)
     return best
