@@ -104,7 +104,8 @@ c3a = register(
         notes=(
             "k, o and i are the size of a block. It is run as the network that it is, with the 0/1 "
             "tensor E of block^3 entries, not by FFT. As in the paper and PEFT, a block has its "
-            "vector as first row, each row one to the right: k = i - o"
+            "vector as first row, each row one to the right: k = i - o. The gradient of the input "
+            "that PEFT 0.21 computes is not the one of its forward; ours is"
         ),
     )
 )

@@ -51,7 +51,7 @@ def choose(
         chosen = fit_ranks(network, target, index(budgeted), frozen=family.frozen)
     complete = complete_sizes(network, {**sizes, **{**family.ranks, **chosen}})
     _refuse_absurd(network, complete)
-    _warn_redundant(network, complete)
+    _warn_redundant(network, complete, family.frozen)
     return complete
 
 
@@ -128,8 +128,14 @@ def _refuse_absurd(network: Network, sizes: Mapping[str, int]) -> None:
         raise SizeError("E209", what, advice=advice)
 
 
-def _warn_redundant(network: Network, sizes: Mapping[str, int]) -> None:
+def _warn_redundant(
+    network: Network, sizes: Mapping[str, int], frozen: frozenset[str] = frozenset()
+) -> None:
+    """Warn of a rank that a smaller one could replace: not where a core that holds it is frozen."""
+    fixed = {index for name in frozen for index in network.cores[name].indices}
     for bond in network.bonds:
+        if bond in fixed:
+            continue
         cap = rank_cap(network, bond, sizes)
         if cap is not None and sizes[bond] > cap:
             text = (

@@ -38,26 +38,27 @@ _ARGUMENT: dict[str, float | None] = {
 class InitRule:
     """A rule for the first values of a core.
 
-    ===============  ==========================================================================
-    rule             values
-    ===============  ==========================================================================
-    ``zeros ones``   the constant
-    ``mean``         1 over the number of rows
-    ``eye``          1 where row and column agree, else 0
-    ``const(v)``     v
-    ``normal(std)``  Gaussian with mean 0
-    ``uniform(b)``   uniform in [-b, b]
-    ``kaiming(a)``   uniform in [-b, b], b = sqrt(6 / ((1 + a^2) fan_in)); a = sqrt(5) when left
-                     out, the start of LoRA's A in ``torch.nn.Linear``'s manner (He et al. 2015)
-    ``xavier``       uniform in [-b, b], b = sqrt(6 / (rows + columns)) (Glorot and Bengio 2010)
-    ``orthogonal``   orthonormal columns, or rows where the core is wide (Saxe et al. 2013)
-    ``circulant``    three slots: 1 where the second index minus the first is the third, modulo the
-                     size of the third, else 0 (C3A)
-    ``cos(v) sin(v)``  waves over the features of the input or the output, v / features of height,
-                     1 when left out, one wave for each value of the core's bond. Their pairs of
-                     frequencies are drawn without repetition, once for all cores (FourierFT)
-    ``copy(B)``      the first values of core B; ``-copy(B)`` is minus them
-    ===============  ==========================================================================
+    ================  =========================================================================
+    rule              values
+    ================  =========================================================================
+    ``zeros ones``    the constant
+    ``mean``          1 over the number of rows
+    ``eye``           1 where row and column agree, else 0
+    ``const(v)``      v
+    ``normal(std)``   Gaussian with mean 0
+    ``uniform(b)``    uniform in [-b, b]
+    ``kaiming(a)``    uniform in [-b, b], b = sqrt(6 / ((1 + a^2) fan_in)); a = sqrt(5) when left
+                      out, the start of LoRA's A in ``torch.nn.Linear``'s manner (He et al. 2015)
+    ``xavier``        uniform in [-b, b], b = sqrt(6 / (rows + columns)) (Glorot and Bengio 2010)
+    ``orthogonal``    orthonormal columns, or rows where the core is wide (Saxe et al. 2013)
+    ``circulant``     three slots: 1 where the second index minus the first is the third, modulo
+                      the size of the third, else 0 (C3A)
+    ``cos(v)``        waves over the features of the input or the output, v / features of height,
+                      1 when left out, one wave for each value of the core's bond. Their pairs of
+                      frequencies are drawn without repetition, once for all cores (FourierFT)
+    ``sin(v)``        the same with the sine
+    ``copy(B)``       the first values of core B; ``-copy(B)`` is minus them
+    ================  =========================================================================
 
     A core is read as one matrix for each combination of the sites that *every* core of the network
     carries, and of the features (the blocks of GraLoRA). Its rows are the slots that hold another

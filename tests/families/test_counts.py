@@ -117,6 +117,87 @@ def test_tt_lora():
     assert count("tt_lora", sizes, rank=5) == ends + middle
 
 
+#: q_proj and v_proj of Llama-3.2-3B: the weights of PEFT's method comparison (MetaMathQA).
+LLAMA = [{"layer": 28, "proj": 1, "in": 3072, "out": out} for out in (3072, 1024)]
+
+
+def llama(family, **ranks):
+    return sum(count(family, sizes, **ranks) for sizes in LLAMA)
+
+
+def test_the_figures_of_pefts_method_comparison_on_llama():
+    assert llama("lora", rank=32) == 9_175_040
+    assert llama("loha", rank=32) == 18_350_080
+    assert llama("vera", rank=256) == 129_024
+
+
+def test_lotr_on_roberta_base():
+    # its authors' example: one pair over query and value of all layers, 3,168 more than without
+    assert count("lotr", {"layer": 24, "proj": 1, "in": 768, "out": 768}, rank=2) == 3_168
+
+
+def test_cp_of_a_matrix():
+    # Wang et al. 2026: 2048 x 2048 as 32 x 64 x 32 x 64, 193 numbers a component
+    sizes = {"layer": 1, "proj": 1, "o1": 32, "o2": 64, "i1": 32, "i2": 64}
+    assert count("cp_matrix", sizes, rank=1) == 193
+    assert count("cp_matrix", sizes, rank=8) == 8 * 193
+
+
+def test_fourierft_on_roberta():
+    # table 2 of Gao et al. 2024: query and value, n = 1000: 0.024 M and 0.048 M
+    assert count("fourierft", {**BASE, "proj": 2}, rank=1000) == 24_000
+    large = {"layer": 24, "proj": 2, "in": 1024, "out": 1024}
+    assert count("fourierft", large, rank=1000) == 48_000
+
+
+def test_lora_xs_on_roberta_large():
+    # Balazy et al. 2024: query, value, attention's and the block's output, r = 25: 60 K
+    square = {"layer": 24, "proj": 3, "in": 1024, "out": 1024}
+    output = {"layer": 24, "proj": 1, "in": 4096, "out": 1024}
+    assert count("lora_xs", square, rank=25) + count("lora_xs", output, rank=25) == 60_000
+
+
+def test_gralora_has_as_many_as_lora():
+    # Jung et al. 2025, section 3: the same parameters at the same rank r = k s
+    sizes = {"layer": 2, "proj": 1, "t": 4, "o": 192, "n": 4, "c": 192}
+    lora = {"layer": 2, "proj": 1, "in": 768, "out": 768}
+    assert count("gralora", sizes, s=8) == count("lora", lora, rank=32)
+
+
+def test_quanta():
+    # Chen et al. 2024: one gate a pair of axes, of the sizes of both, squared
+    axes = {"o1": 16, "o2": 8, "o3": 4, "i1": 16, "i2": 8, "i3": 4}
+    gates = (16 * 8) ** 2 + (16 * 4) ** 2 + (8 * 4) ** 2
+    sizes = {"layer": 1, "proj": 1, **axes}
+    assert count("quanta", sizes, ranks={"p1": 16, "p2": 8, "p3": 4}) == gates
+
+
+def test_c3a():
+    # Chen et al. 2024: d1 d2 / b for blocks of size b; RoBERTa-base, b = 768 / 6: 6 x 768 a weight
+    sizes = {"layer": 1, "proj": 1, "m": 6, "o": 128, "n": 6, "i": 128}
+    assert count("c3a", sizes, k=128) == 6 * 768 == 768 * 768 // 128
+
+
+def test_share_lora():
+    # Song et al. 2024: A once for a projection, B for each layer
+    assert count("share_a", rank=8) == 3 * 8 * 768 + 36 * 8 * 768
+    assert count("share_b", rank=8) == count("share_a", rank=8)
+
+
+def test_randlora_of_full_rank():
+    # Albert et al. 2025: r n + n d numbers a weight, n = d / r
+    sizes = {"layer": 1, "proj": 1, "in": 768, "out": 768}
+    assert count("randlora", sizes, r=32, n=24) == 32 * 24 + 24 * 768
+
+
+def test_craft_does_not_grow_with_the_model():
+    # Dewage et al. 2026: three squares a projection, whatever the width and depth
+    ranks = {"a": 100, "x": 100, "b": 100, "y": 100, "c": 12, "z": 12}
+    small, large = ({"layer": n, "proj": 2, "in": d, "out": d} for n, d in ((12, 768), (24, 1024)))
+    assert count("craft", small, ranks=ranks) == count("craft", large, ranks=ranks)
+    assert count("craft", small, ranks=ranks) == 2 * (2 * 100**2 + 12**2)
+
+
 @pytest.mark.parametrize("name", TUCKER)
 @pytest.mark.parametrize(("sizes", "heads"), [(MINI, 12), (GALILEO, 8)], ids=["minilm", "galileo"])
 def test_equal_parameters(name, sizes, heads):

@@ -145,3 +145,12 @@ def test_integers_of_numpy_are_integers():
 
 def test_sizes_have_names():
     refused("E203", lambda: LORA.bind([1, 2], r=2), "not a mapping")
+
+
+def test_a_rank_on_a_frozen_core_is_not_redundant():
+    """A vector over 4 frozen matrices says more than one over 1, for one weight as for many."""
+    sizes = {"layer": 1, "proj": 1, "in": 6, "out": 6}
+    tl.families.tinylora.bind(sizes, s=2, r=2, u=4)
+    tl.families.vera.bind(sizes, r=8)
+    with pytest.warns(RedundantRankWarning, match="r=8 is above 6"):
+        tl.families.lora.bind(sizes, r=8)
