@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     import tenslora.families as families
     from tenslora.integrations.peft import TensLoraConfig
     from tenslora.nn import Adapter, Site, active, adapters, attach, load
+    from tenslora.nn.lora import load_lora
 
 __version__ = "0.1.0"
 
@@ -95,6 +96,7 @@ __all__ = [
     "lattice",
     "lift",
     "load",
+    "load_lora",
     "model_shape",
     "parse",
     "ranks",
@@ -116,6 +118,7 @@ __all__ = [
 _LAZY_NAMES = dict.fromkeys(
     ("Adapter", "Site", "active", "adapters", "attach", "load"), "tenslora.nn"
 )
+_LAZY_NAMES["load_lora"] = "tenslora.nn.lora"
 _LAZY_NAMES["TensLoraConfig"] = "tenslora.integrations.peft"
 _LAZY_MODULES = frozenset({"families", "nn", "backends", "testing", "integrations"})
 

@@ -129,6 +129,7 @@ CODES: dict[str, str] = {
     "E615": "a model that is not the one that the adapter was made on",
     "E616": "a file that cannot be written",
     "E617": "a file of another adapter than the one that reads it",
+    "E620": "a PEFT checkpoint that is more than a plain LoRA",
     # data, models and training
     "E701": "data that is not there",
     "E702": "a file that is no table of text",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tenslora.errors import AttachError
+from tenslora.errors import AttachError, FamilyError
 from tenslora.family import Bound, Family
 from tenslora.nn import install, merge, summary
 from tenslora.nn.bank import Bank
@@ -79,18 +79,59 @@ class Adapter:
         for path in self.design.train:
             yield from self.model.get_submodule(path).parameters()
 
-    def parameter_groups(self, lr: float, **options: Any) -> list[dict[str, Any]]:
-        """Return optimiser groups with the family's learning-rate multipliers applied to ``lr``.
+    def param_groups(
+        self, lr: float, *, core_lr_multiplier: float | Mapping[str, float] = 1.0, **options: Any
+    ) -> list[dict[str, Any]]:
+        """Return an optimiser's groups, with learning rates by core.
 
-        ``options`` (``weight_decay``, ...) go into every group.
+        Parameters
+        ----------
+        lr : the rate of a core without a multiplier, and of the modules in ``train``.
+        core_lr_multiplier : a number for the inner cores, those without an output or input feature
+            (Tucker's core, the middle of a train); or numbers by the names of cores, such as
+            ``{"B": 16}`` for LoRA+. The family's own multipliers come on top.
+        options : ``weight_decay``, ... for every group.
+
+        Raises
+        ------
+        FamilyError
+            E301 for the name of a core that the equation does not have.
+
+        Examples
+        --------
+        >>> import torch, tenslora as tl
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+        >>> adapter = tl.attach(model, "W[out in] = B[out s] G[s r] A[r in]", targets="0", ranks=2)
+        >>> [group["lr"] for group in adapter.param_groups(1e-3, core_lr_multiplier=4)]
+        [0.001, 0.004]
         """
+        rates = self._rates(core_lr_multiplier)
         by_rate: dict[float, list[nn.Parameter]] = {}
         for bank in self.banks.values():
             for core, parameter in bank.named_parameters():
-                by_rate.setdefault(self.family.lr.get(core, 1.0), []).append(parameter)
+                by_rate.setdefault(rates[core], []).append(parameter)
         for path in self.design.train:
             by_rate.setdefault(1.0, []).extend(self.model.get_submodule(path).parameters())
         return [{"params": p, "lr": lr * rate, **options} for rate, p in by_rate.items()]
+
+    #: The first name of :meth:`param_groups`.
+    parameter_groups = param_groups
+
+    def _rates(self, multiplier: float | Mapping[str, float]) -> dict[str, float]:
+        network = self.family.network
+        given: dict[str, float] = {}
+        if isinstance(multiplier, Mapping):
+            given.update(multiplier)
+        else:
+            features = set(network.features)
+            inner = [n for n, core in network.cores.items() if not features & set(core.indices)]
+            given.update(dict.fromkeys(inner, multiplier))
+        for name in given:
+            if name not in network.cores:
+                what = f"core_lr_multiplier names a core {name!r}"
+                raise FamilyError("E301", what, advice=f"The cores are {', '.join(network.cores)}.")
+        lr = self.family.lr
+        return {name: lr.get(name, 1.0) * given.get(name, 1.0) for name in network.cores}
 
     def delta(self, where: str | Site) -> Tensor:
         """Return scale * W (out, in), differentiable, in the dtype of the cores.
@@ -330,6 +371,30 @@ class Adapter:
         from tenslora.nn import state
 
         state.load_into(self, path)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of the cores and of the modules in ``train``, under the names of the file.
+
+        With :meth:`load_state_dict` this makes an adapter what ``torch.distributed.checkpoint``
+        saves and loads: ``dcp.save({"adapter": adapter}, checkpoint_id=folder)``. Tensors that
+        FSDP2 has cut into parts stay so.
+        """
+        from tenslora.nn import state
+
+        return state.tensors_of(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Take the values that :meth:`state_dict` of this adapter, or of its equal, returned.
+
+        Raises
+        ------
+        StateError
+            E612 for missing or unknown tensors, E613 for other shapes, E617 where they belong to an
+            adapter of other sites, sizes or scale; nothing was changed.
+        """
+        from tenslora.nn import state
+
+        state.set_tensors(self, state_dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`save` writes beside the numbers."""

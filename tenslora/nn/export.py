@@ -223,7 +223,8 @@ def _task(adapter: Adapter, name: str) -> str | None:
     task = next((t for end, t in _TASKS.items() if name.endswith(end)), None)
     heads = _HEADS.get(task or "", ())
     there = [p for p, _ in adapter.model.named_modules() if p.endswith(heads)] if heads else []
-    return task if set(there) <= set(adapter.design.train) else None
+    trained = [p for p in adapter.design.train if p.endswith(heads)] if heads else []
+    return task if not heads or (trained and set(there) <= set(trained)) else None
 
 
 def _targets(model: nn.Module, names: list[str]) -> list[str]:

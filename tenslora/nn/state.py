@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
     from tenslora.nn.bank import Bank
 
-__all__ = ["describe", "load", "load_into", "save"]
+__all__ = ["describe", "load", "load_into", "read_file", "save", "set_tensors", "tensors_of"]
 
 _KEY = "tenslora"
 
@@ -125,6 +125,53 @@ def load_into(adapter: Adapter, path: str | Path) -> None:
     reshard(adapter.model)
     _fill(adapter.banks.values(), tensors)
     install.set_trained(adapter, _trained_values(tensors))
+
+
+def read_file(path: str | Path) -> tuple[Record, dict[str, Tensor]]:
+    """Read a file's record, and the tensors of modules that were trained whole, without a model."""
+    with _open(path) as file:
+        record = _record(file, path)
+        names = [name for name in file.keys() if name.startswith("train.")]  # noqa: SIM118
+        return record, _trained_values({name: file.get_tensor(name) for name in names})
+
+
+_DESIGN = "design"
+
+
+def tensors_of(adapter: Adapter) -> dict[str, Tensor]:
+    """See :meth:`tenslora.Adapter.state_dict`."""
+    copies = {name: tensor.detach().clone() for name, tensor in _own_tensors(adapter).items()}
+    return {**copies, _DESIGN: _design_digest(adapter)}
+
+
+def set_tensors(adapter: Adapter, values: Mapping[str, Tensor]) -> None:
+    """See :meth:`tenslora.Adapter.load_state_dict`."""
+    own = _own_tensors(adapter)
+    if adapter.merged:
+        what = f"adapter {adapter.name!r} is merged"
+        raise AttachError("E511", what, advice="Unmerge it before loading other values.")
+    odd = sorted(values.keys() ^ {*own, _DESIGN})
+    if odd:
+        what = f"the state dict has missing or unknown tensors {', '.join(odd[:4])}"
+        raise StateError("E612", what, advice="It belongs to another adapter.")
+    for name, tensor in own.items():
+        if values[name].shape != tensor.shape:
+            what = f"{name} has shape {tuple(values[name].shape)}, and {tuple(tensor.shape)} is due"
+            raise StateError("E613", what, advice="It belongs to another adapter.")
+    if not torch.equal(values[_DESIGN].cpu(), _design_digest(adapter)):
+        what = f"the state dict belongs to an adapter of another design than {adapter.name!r}"
+        raise StateError("E617", what, advice="Family, sizes, scale and sites have to be equal.")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(values[name])
+
+
+def _design_digest(adapter: Adapter) -> Tensor:
+    """What the numbers mean, in 32 bytes: a tensor, so that no checkpoint has to pickle it."""
+    record = describe(adapter)
+    parts = {key: record[key] for key in ("groups", "train")}
+    text = json.dumps([str(adapter.family.network), parts], sort_keys=True)
+    return torch.tensor(list(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
 
 
 def _own_tensors(adapter: Adapter) -> dict[str, Tensor]:

@@ -1,0 +1,61 @@
+"""The command that writes an adapter in the form that others load."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from tenslora.cli.command import Answer, Command, Parser
+from tenslora.cli.reading import whole_number
+from tenslora.errors import UsageError
+
+__all__ = ["COMMANDS"]
+
+
+def _fill_export(parser: Parser) -> None:
+    add = parser.add_argument
+    add("adapter", metavar="ADAPTER", help="a file that adapter.save wrote, or the folder with it")
+    add("out", metavar="OUT", help="a new folder")
+    forms = "lora: a plain LoRA, as PEFT and vLLM load; merged: the base with the update inside"
+    add("--to", choices=("lora", "merged"), default="lora", help=forms)
+    rank = "of the LoRA: the nearest by SVD, with its error said (default: the lowest exact one)"
+    add("--rank", metavar="N", help=rank)
+    add("--no-pad", action="store_true", help="do not fill up to a rank that servers have room for")
+    base = "the base of a merged model: a folder or hub id (default: what the adapter says)"
+    add("--model", metavar="MODEL", help=base)
+
+
+def _run_export(args: Namespace) -> Answer:
+    path = Path(args.adapter)
+    if path.is_dir():
+        path /= "adapter.safetensors"
+    if args.to == "merged":
+        if args.rank is not None or args.no_pad:
+            what = "--rank and --no-pad belong to --to lora"
+            raise UsageError("E801", what, advice="Leave them out.")
+        from tenslora.integrations.exporting import export_merged
+
+        merged = export_merged(path, args.out, model=args.model)
+        return Answer(merged.to_dict, lambda: str(merged))
+    if args.model is not None:
+        what = "--model belongs to --to merged: a LoRA is written without the base"
+        raise UsageError("E801", what, advice="Leave it out.")
+    from tenslora.nn.standin import load_alone
+
+    rank = None if args.rank is None else whole_number("rank", args.rank)
+    report = load_alone(path).export_lora(args.out, rank=rank, pad=not args.no_pad)
+    return Answer(report.to_dict, lambda: str(report))
+
+
+COMMANDS = (
+    Command(
+        "export",
+        "Write an adapter as a plain LoRA (for PEFT, vLLM, ...), or merged into its base",
+        _fill_export,
+        _run_export,
+        extra="hf",
+        needs=("torch", "safetensors"),
+        usage="ADAPTER OUT [--to lora|merged] [--rank N] [--model MODEL]",
+        epilog="example:\n  tenslora export tenslora-run/ --to lora out/",
+    ),
+)

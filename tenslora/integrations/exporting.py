@@ -1,0 +1,91 @@
+"""An adapter's update inside the weights of its base: a model like any other, in a new folder."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tenslora.errors import DataError, StateError
+from tenslora.integrations.transformers import quiet
+from tenslora.nn import load
+from tenslora.nn.state import read_file
+
+__all__ = ["Merged", "export_merged"]
+
+#: Files beside the weights that a model is used with.
+_BESIDE = (
+    "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    "*.model", "*processor_config.json", "chat_template*", "generation_config.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What :func:`export_merged` wrote: the folder, the model's class, and how many weights."""
+
+    path: Path
+    model: str
+    modules: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**vars(self), "path": str(self.path)}
+
+    def __str__(self) -> str:
+        return f"{self.model} with {self.modules} merged weights in {self.path}"
+
+
+def export_merged(adapter: str | Path, out: str | Path, *, model: str | None = None) -> Merged:
+    """Load the base of a checkpoint, merge the update into its weights, and save the model.
+
+    Parameters
+    ----------
+    adapter : a file that :meth:`tenslora.Adapter.save` wrote.
+    out : a folder that is not there yet, or is empty.
+    model : a folder or hub id of the base; by default what the checkpoint says.
+
+    Raises
+    ------
+    DataError
+        E707 where the base cannot be loaded.
+    StateError, AttachError
+        As :func:`tenslora.load` and :meth:`tenslora.Adapter.merge` say; E616 where ``out`` holds
+        something.
+    """
+    record, _ = read_file(adapter)
+    folder = Path(out)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        what = f"{folder} is there already, and not an empty folder"
+        raise StateError("E616", what, advice="Give a new folder.")
+    where = record.model["name"] if model is None else model
+    kind = getattr(transformers, record.model["class"], None)
+    if not where or kind is None or not hasattr(kind, "from_pretrained"):
+        what = f"{adapter} was made on a {record.model['class']} without a name that can be loaded"
+        advice = "Name the base with --model; a class of your own is merged in Python."
+        raise DataError("E707", what, advice=advice)
+    dtypes = {str(weight["dtype"]) for weight in record.base.values()}
+    dtype = getattr(torch, dtypes.pop(), "auto") if len(dtypes) == 1 else "auto"
+    local = Path(where).is_dir()
+    with quiet():
+        try:
+            base = kind.from_pretrained(where, dtype=dtype, local_files_only=local)
+        except (OSError, ValueError, RuntimeError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            what = f"the base {where} cannot be loaded: {first}"
+            raise DataError("E707", what, advice="Name a folder or hub id: --model.") from error
+        held = load(base, adapter)
+        held.merge()
+        paths = {site.path for site in held.sites}
+        held.detach(keep=True)
+        base.save_pretrained(folder)
+    if local:
+        for pattern in _BESIDE:
+            for file in Path(where).glob(pattern):
+                if not (folder / file.name).exists():
+                    shutil.copyfile(file, folder / file.name)
+    return Merged(folder, type(base).__name__, len(paths))
