@@ -143,6 +143,8 @@ CODES: dict[str, str] = {
     "E711": "a result that cannot be written",
     "E712": "training that diverged",
     "E713": "a comparison in which every run failed",
+    "E714": "a checkpoint of a run that does not fit the run that would go on from it",
+    "E715": "one of several processes where one is needed",
     # the command line
     "E801": "a command line that cannot be read",
     "E802": "an unknown command",

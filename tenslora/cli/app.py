@@ -13,6 +13,7 @@ from tenslora.cli import about, budgets, exporting, proofs, symbolic, training
 from tenslora.cli.command import Command, Parser, did_you_mean
 from tenslora.cli.output import one_line, quiet_pipe, say, short_warnings, show_answer, to_json
 from tenslora.errors import TensloraError, UsageError
+from tenslora.integrations.distributed import this_process
 
 __all__ = ["main"]
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with short_warnings():
+        with short_warnings(shown=this_process().leader):
             return _run(words)
     except KeyboardInterrupt:
         say("interrupted")
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         quiet_pipe()
         return _NO_READER
     except Exception as error:  # noqa: BLE001 - the last place that can tell the user
+        if _told_by_another(error):
+            return _MISTAKE
         if "--debug" in words:
             say("".join(traceback.format_exception(error)))
         return _report(error)
@@ -82,7 +85,8 @@ def _run(words: list[str]) -> int:
         text = to_json(answer.data()) if args.json or options.json else answer.text()
     except ImportError as error:
         raise _not_installed(command, error) from error
-    show_answer(text)
+    if this_process().leader:
+        show_answer(text)
     return 0
 
 
@@ -130,19 +134,26 @@ def _not_installed(command: Command, error: ImportError) -> Exception:
     return UsageError("E805", what, advice=advice)
 
 
+def _told_by_another(error: Exception) -> bool:
+    """Whether another of several processes on this machine says the same."""
+    return isinstance(error, TensloraError) and not this_process().speaks
+
+
 def _report(error: Exception) -> int:
     """Say one line about an error and return the exit code."""
+    process = this_process()
+    begin = "error: " if process.leader else f"error in process {process.rank}: "
     if isinstance(error, TensloraError):
-        say(f"error: {one_line(error)}")
+        say(f"{begin}{one_line(error)}")
         return _MISTAKE
     if isinstance(error, OSError):
         what = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
         wrapped = UsageError("E807", what, advice="Check the path, its permissions and the disk.")
-        say(f"error: {one_line(wrapped)}")
+        say(f"{begin}{one_line(wrapped)}")
         return _MISTAKE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         wrapped = UsageError("E808", "the memory is not enough", advice="Use a smaller batch.")
-        say(f"error: {one_line(wrapped)}")
+        say(f"{begin}{one_line(wrapped)}")
         return _MISTAKE
-    say(f"error: a bug in tenslora: {one_line(error)}. Run it again with --debug and report that.")
+    say(f"{begin}a bug in tenslora: {one_line(error)}. Run it again with --debug and report that.")
     return _BUG

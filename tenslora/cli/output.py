@@ -118,8 +118,8 @@ def table(rows: list[tuple[str, str]], indent: str = "") -> str:
 
 
 @contextmanager
-def short_warnings() -> Iterator[None]:
-    """Show each different warning of tenslora once, as one line."""
+def short_warnings(*, shown: bool = True) -> Iterator[None]:
+    """Show each different warning of tenslora once, as one line; or none of them."""
     seen: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", TensloraWarning)
@@ -137,7 +137,8 @@ def short_warnings() -> Iterator[None]:
                 usual(message, category, filename, lineno, file, line)
             elif str(message) not in seen:
                 seen.add(str(message))
-                say(f"warning: {' '.join(str(message).split())}")
+                if shown:
+                    say(f"warning: {' '.join(str(message).split())}")
 
         warnings.showwarning = show
         yield

@@ -12,6 +12,7 @@ from tenslora.cli.config import add_config, read_config
 from tenslora.cli.output import say
 from tenslora.cli.reading import add_family_settings, read_family
 from tenslora.integrations import CompareConfig, FinetuneConfig
+from tenslora.integrations.distributed import leave
 
 __all__ = ["COMMANDS"]
 
@@ -35,6 +36,7 @@ def _run_finetune(args: Namespace) -> Answer:
 
     with redirect_stdout(sys.stderr):  # what other libraries print is talk
         report = finetune(config, talk=say)
+    leave()
     return Answer(report.to_dict, report.to_text)
 
 

@@ -15,6 +15,7 @@ from tenslora.errors import DataError, TensloraError
 from tenslora.integrations.comparison import Comparison
 from tenslora.integrations.config import CompareConfig, TrainingConfig
 from tenslora.integrations.data import Task, load_task
+from tenslora.integrations.distributed import refuse_several
 from tenslora.integrations.methods import Method, methods_of
 from tenslora.integrations.metrics import LABELS
 from tenslora.integrations.processes import Workers
@@ -55,8 +56,9 @@ def compare(config: CompareConfig, *, talk: Talk | None = None) -> Comparison:
     ------
     TensloraError
         Data, a model or families that cannot be used, before anything is trained; E713 where every
-        run of the comparison failed.
+        run of the comparison failed; E715 in one of several processes.
     """
+    refuse_several("tenslora compare")
     progress = Progress(talk)
     methods = methods_of(config)
     tasks = _load_tasks(config)

@@ -162,6 +162,12 @@ class FinetuneConfig(TrainingConfig):
     keep: str = _option(
         "last", "save the values after the last epoch, or after the best", str, choices=_KEEP
     )
+    checkpoints: bool = _option(
+        False, "keep the state of training in the folder after each epoch", bool
+    )
+    resume: bool = _option(
+        False, "go on after the last epoch whose state is in the folder, and keep states", bool
+    )
     out: str = _option("tenslora-finetune", "the folder for adapter, report and picture", str)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from tenslora.integrations.comparing import compare
 from tenslora.integrations.comparison import Comparison
 from tenslora.integrations.config import CompareConfig
 from tenslora.integrations.data import TOPICS, load_task
+from tenslora.integrations.distributed import refuse_several
 from tenslora.integrations.pictures import check_matplotlib
 from tenslora.integrations.report import size
 from tenslora.integrations.transformers import MINILM, check_minilm
@@ -57,8 +58,9 @@ def demo(
     Raises
     ------
     DataError
-        E710 where a package of the ``demo`` extra is missing.
+        E710 where a package of the ``demo`` extra is missing, E715 in one of several processes.
     """
+    refuse_several("tenslora demo")
     config = demo_config(out, quick=quick)
     say = talk or (lambda _: None)
     check_matplotlib()

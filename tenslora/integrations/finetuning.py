@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from tenslora.errors import DataError
 from tenslora.integrations import report
 from tenslora.integrations.config import FinetuneConfig
 from tenslora.integrations.data import load_task
+from tenslora.integrations.distributed import this_process
 from tenslora.integrations.methods import method_of
 from tenslora.integrations.metrics import LABELS
 from tenslora.integrations.pictures import draw_curves
@@ -57,7 +59,7 @@ class Report:
                 f"seed {run.seed}",
                 f"{report.score(run.best)} ({run.best_epoch})",
                 report.score(run.last),
-                f"{run.step_ms:.0f} ms",
+                "-" if math.isnan(run.step_ms) else f"{run.step_ms:.0f} ms",
                 report.size(run.peak_memory),
             ]
             for run in self.runs
@@ -68,7 +70,8 @@ class Report:
             f"({self.task['evaluation_split']}); majority class {report.score(first.majority)}",
             f"{first.method}: {first.adapter_parameters:,} parameters"
             + (f" ({ranks})" if ranks else "")
-            + f", and {first.head_parameters:,} in the head",
+            + f", and {first.head_parameters:,} in the head"
+            + (f"; {first.processes} processes" if first.processes > 1 else ""),
             "",
             report.table(rows),
             "",
@@ -84,7 +87,12 @@ def finetune(config: FinetuneConfig, *, talk: Callable[[str], None] | None = Non
     """Fine-tune a model with one family, once for each seed.
 
     Writes to ``config.out``: the adapter with its head (``adapter.safetensors``, or one for each
-    seed, read by :func:`tenslora.load`), ``report.json`` and ``curves.png``.
+    seed, read by :func:`tenslora.load`), ``report.json`` and ``curves.png``; with
+    ``config.checkpoints`` also the state after the last epoch (``checkpoint-seed0.safetensors``),
+    from which ``config.resume`` goes on.
+
+    Started by ``torchrun`` or ``accelerate launch``, the processes share every batch, and the first
+    alone talks and writes; it alone has ``files`` in its report.
 
     Parameters
     ----------
@@ -99,7 +107,8 @@ def finetune(config: FinetuneConfig, *, talk: Callable[[str], None] | None = Non
     """
     from tenslora.integrations.training import train
 
-    progress = Progress(talk)
+    leader = this_process().leader
+    progress = Progress(talk if leader else None)
     method = method_of(config)
     task = load_task(config.data, text=config.text, label=config.label, max_rows=config.max_rows)
     folder = _folder(config.out)
@@ -116,20 +125,43 @@ def finetune(config: FinetuneConfig, *, talk: Callable[[str], None] | None = Non
             else:
                 progress.say(_said(event, seed))
 
+        file = _checkpoint(config, folder, seed, progress)
         try:
-            trained = train(config, task, method, seed, watch=watch, keep=config.keep)
+            trained = train(
+                config,
+                task,
+                method,
+                seed,
+                watch=watch,
+                keep=config.keep,
+                checkpoint=file,
+                resume=config.resume,
+            )
         finally:
             progress.close()
         several = len(config.seeds) > 1
         kind = "head" if trained.adapter is None else "adapter"
         name = f"{kind} seed {seed}" if several else kind
         path = folder / f"{kind}{f'-seed{seed}' if several else ''}.safetensors"
-        trained.save(path)
+        trained.save(path, write=leader)
         trained.run.file = path.name
         found.runs.append(trained.run)
-        found.files[name], found.sizes[name] = str(path), path.stat().st_size
-    _finish(found, folder, progress)
+        if leader:
+            found.files[name], found.sizes[name] = str(path), path.stat().st_size
+    if leader:
+        _finish(found, folder, progress)
     return found
+
+
+def _checkpoint(config: FinetuneConfig, folder: Path, seed: int, progress: Progress) -> Path | None:
+    """Return the file of a seed's state, where it is to be kept, and say whether it is there."""
+    if not (config.checkpoints or config.resume):
+        return None
+    file = folder / f"checkpoint-seed{seed}.safetensors"
+    if config.resume:
+        words = "goes on from" if file.is_file() else "begins anew: there is no"
+        progress.say(f"seed {seed}: {words} {file}")
+    return file
 
 
 def _said(event: Mapping[str, Any], seed: int) -> str:

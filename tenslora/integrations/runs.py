@@ -12,7 +12,7 @@ from typing import Any
 
 from tenslora.errors import DataError
 
-__all__ = ["Run", "finite", "write_json"]
+__all__ = ["Run", "finite", "write_file", "write_json"]
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Run:
 
     ``history`` has an entry for each epoch with the training loss, the evaluation loss and every
     metric. ``step_ms`` is the median over steps, wall clock and processor time. Memory is that of
-    the process, at its peak and before training, in bytes.
+    the process (the leader, of several), at its peak and before training, in bytes.
     """
 
     task: str
@@ -43,6 +43,7 @@ class Run:
     best_epoch: int = 0
     last: float = math.nan
     steps: int = 0
+    processes: int = 1
     step_ms: float = math.nan
     step_cpu_ms: float = math.nan
     seconds: float = 0.0
@@ -91,6 +92,24 @@ def write_json(path: Path, value: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")
         part.replace(path)
+    except OSError as error:
+        what = f"{path} cannot be written: {error.strerror or error}"
+        raise DataError("E711", what, advice="Choose another folder with out=...") from None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all; its folder is made.
+
+    Raises
+    ------
+    DataError
+        E711 where it cannot be written.
+    """
+    from tenslora.nn.files import write_whole
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
     except OSError as error:
         what = f"{path} cannot be written: {error.strerror or error}"
         raise DataError("E711", what, advice="Choose another folder with out=...") from None

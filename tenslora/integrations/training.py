@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import math
-import statistics
+import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import transformers
 from torch import nn
-from torch.utils.data import DataLoader, Sampler
 
 from tenslora.errors import DataError
 from tenslora.integrations import stamp
 from tenslora.integrations.config import TrainingConfig
 from tenslora.integrations.data import Task
+from tenslora.integrations.distributed import this_process
 from tenslora.integrations.methods import Method
 from tenslora.integrations.metrics import choose_metric, score
-from tenslora.integrations.runs import Run
+from tenslora.integrations.recording import Recorder, Watch
+from tenslora.integrations.resuming import Keeper, read_saved
+from tenslora.integrations.runs import Run, write_file
+from tenslora.integrations.trainer import make_trainer
 from tenslora.integrations.transformers import (
-    Features,
     Loaded,
     default_targets,
     default_train,
@@ -38,8 +36,6 @@ from tenslora.nn import Adapter, attach
 
 __all__ = ["Trained", "attach_method", "train"]
 
-Watch = Callable[[Mapping[str, Any]], None]
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -50,19 +46,23 @@ class Trained:
     adapter: Adapter | None
     train: tuple[str, ...]
 
-    def save(self, path: Path) -> None:
-        """Write adapter and head, or the head alone, to a safetensors file."""
+    def save(self, path: Path, *, write: bool = True) -> None:
+        """Write adapter and head, or the head alone, to a safetensors file.
+
+        Of several processes all call it, and one of them writes.
+        """
         if self.adapter is not None:
-            self.adapter.save(path)
+            self.adapter.save(path, write=write)
             return
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {
             f"{name}.{key}": value.detach().cpu().contiguous()
             for name in self.train
             for key, value in self.loaded.model.get_submodule(name).state_dict().items()
         }
-        save_file(tensors, path, metadata={"tenslora": "head"})
+        if write:
+            write_file(path, save(tensors, metadata={"tenslora": "head"}))
 
 
 def attach_method(
@@ -112,6 +112,8 @@ def train(
     *,
     watch: Watch | None = None,
     keep: str = "last",
+    checkpoint: Path | None = None,
+    resume: bool = False,
 ) -> Trained:
     """Train and evaluate once.
 
@@ -120,28 +122,45 @@ def train(
     watch : is called with ``{"event": "step", "step": ..., "steps": ...}`` after each step and with
         an entry of the history and ``"event": "epoch"`` after each epoch.
     keep : leave the model as after the ``last`` epoch, or after the ``best``.
+    checkpoint : a file that is to hold the state after the last epoch that was trained.
+    resume : go on from that file, where it is there.
 
     Raises
     ------
     TensloraError
-        A model, adapter or head that cannot be made; E712 where training diverges.
+        A model, adapter or head that cannot be made; E712 where training diverges; E714 for a
+        checkpoint of another run.
     """
     begin = time.perf_counter()
+    settings = {**_settings(config, task, method, seed), "keep": keep}
+    saved = None
+    if resume and checkpoint is not None and checkpoint.is_file():
+        saved = read_saved(checkpoint, settings)
     loaded = load_model(config.model, task, seed=seed)
     adapter, head = attach_method(loaded.model, method, config, seed)
     run = _describe(config, task, method, seed, loaded, adapter, head)
     data = [encode(loaded, split, config.max_length) for split in (task.train, task.evaluation)]
     run.memory_before = stamp.memory()
-    recorder = _Recorder(run, loaded.model, watch, keep)
+    recorder = Recorder(run, loaded.model, watch, keep)
     with random_states_kept(seed), tempfile.TemporaryDirectory() as folder:
-        trainer = _trainer(config, task, loaded, adapter, data, run, seed, folder)
+        trainer = make_trainer(config, task, loaded, adapter, data, run, seed, folder)
         trainer.add_callback(recorder)
+        if checkpoint is not None:
+            trainer.add_callback(Keeper(checkpoint, settings, trainer, recorder))
         with quiet():
-            trainer.train()
+            trainer.go_on(recorder, saved)
     loaded.model.eval()
     recorder.finish()
     run.seconds, run.peak_memory = time.perf_counter() - begin, stamp.peak_memory()
     return Trained(run, loaded, adapter, head)
+
+
+def _settings(config: TrainingConfig, task: Task, method: Method, seed: int) -> dict[str, Any]:
+    """Return all that decides what a run is, as JSON."""
+    names = [f.name for f in fields(TrainingConfig) if f.name != "seeds"]
+    found = {name: getattr(config, name) for name in names}
+    found |= {"seed": seed, "data": task.fingerprint(), "method": method.to_json()}
+    return json.loads(json.dumps(found))
 
 
 def _describe(
@@ -157,6 +176,7 @@ def _describe(
     guess = [task.majority] * len(task.evaluation)
     majority = score(guess, task.evaluation.labels, len(task.classes))[metric]
     run = Run(task.name, method.name, seed, metric, majority, lr=method.lr or config.lr)
+    run.processes = this_process().count
     run.head_lr = config.head_lr or run.lr
     if method.family is None:
         run.lr = run.head_lr = method.lr or run.head_lr
@@ -171,178 +191,3 @@ def _describe(
         run.equation = adapter.family.equation
         run.adapter_parameters = adapter.trainable_parameters
     return run
-
-
-def _trainer(
-    config: TrainingConfig,
-    task: Task,
-    loaded: Loaded,
-    adapter: Adapter | None,
-    data: Sequence[Features],
-    run: Run,
-    seed: int,
-    folder: str,
-) -> transformers.Trainer:
-    arguments = transformers.TrainingArguments(
-        output_dir=folder,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=4 * config.batch_size,
-        eval_strategy="epoch",
-        logging_strategy="epoch",
-        save_strategy="no",
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        bf16=config.bf16,
-        seed=seed,
-    )
-    run.steps = config.epochs * math.ceil(len(task.train) / config.batch_size)
-    groups = _groups(loaded.model, adapter, run)
-    optimizer = torch.optim.AdamW(groups, lr=run.lr, weight_decay=config.weight_decay)
-    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
-    schedule = transformers.get_scheduler(
-        name, optimizer, math.ceil(config.warmup * run.steps), run.steps
-    )
-
-    def metrics(found: Any) -> dict[str, float]:
-        logits = found.predictions
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        return score(logits.argmax(-1), found.label_ids, len(task.classes))
-
-    trainer = _Trainer(
-        model=loaded.model,
-        args=arguments,
-        data_collator=data[0].collate,
-        train_dataset=data[0].rows,
-        eval_dataset=data[1].rows,
-        compute_metrics=metrics,
-        optimizers=(optimizer, schedule),
-    )
-    trainer.remove_callback(transformers.PrinterCallback)  # it prints
-    size = config.batch_size
-    trainer.batches = (
-        _Batches(data[0].lengths, size, seed),
-        _Batches(data[1].lengths, 4 * size, None),
-    )
-    return trainer
-
-
-def _groups(model: nn.Module, adapter: Adapter | None, run: Run) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: the cores with their rates, and the head with its own."""
-    cores: set[nn.Parameter] = set()
-    if adapter is not None:
-        cores = {p for bank in adapter.banks.values() for p in bank.parameters()}
-    head = [p for p in model.parameters() if p.requires_grad and p not in cores]
-    groups: list[dict[str, Any]] = [{"params": head, "lr": run.head_lr}]
-    for group in [] if adapter is None else adapter.parameter_groups(run.lr):
-        kept = [p for p in group["params"] if p in cores]
-        if kept:
-            groups.append({**group, "params": kept})
-    return groups
-
-
-class _Trainer(transformers.Trainer):
-    """Trainer with batches of rows of similar length."""
-
-    batches: tuple[_Batches, _Batches]
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Return batches of similar lengths in random order."""
-        return self._loader(self.train_dataset, self.batches[0])
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Return batches from the longest rows to the shortest."""
-        data = self.eval_dataset if eval_dataset is None else eval_dataset
-        return self._loader(data, self.batches[1])
-
-    def _loader(self, data: Any, batches: _Batches) -> DataLoader:
-        return DataLoader(data, batch_sampler=batches, collate_fn=self.data_collator)
-
-
-class _Batches(Sampler[list[int]]):
-    """Batches of rows of similar length, so that little is padded.
-
-    With a seed, rows are shuffled, sorted by length within groups of fifty batches, and the batches
-    are shuffled again; each pass is another order, the same for every run of that seed. No global
-    generator is used. Without a seed: all rows, the longest first.
-    """
-
-    def __init__(self, lengths: Sequence[int], size: int, seed: int | None) -> None:
-        self.lengths, self.size, self.seed, self.epoch = np.asarray(lengths), size, seed, 0
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.lengths) / self.size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        if self.seed is None:
-            order = np.argsort(-self.lengths, kind="stable")
-            return iter([rows.tolist() for rows in self._cut(order, self.size)])
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, self.epoch]))
-        self.epoch += 1
-        order = generator.permutation(len(self.lengths))
-        groups = self._cut(order, 50 * self.size)
-        ordered = [group[np.argsort(-self.lengths[group], kind="stable")] for group in groups]
-        batches = [rows.tolist() for group in ordered for rows in self._cut(group, self.size)]
-        return iter([batches[i] for i in generator.permutation(len(batches))])
-
-    @staticmethod
-    def _cut(rows: Any, size: int) -> list[Any]:
-        return [rows[i : i + size] for i in range(0, len(rows), size)]
-
-
-class _Recorder(transformers.TrainerCallback):
-    """Keep the history and the times of steps, and stop where the loss is not finite."""
-
-    def __init__(self, run: Run, model: nn.Module, watch: Watch | None, keep: str) -> None:
-        self.run, self.model, self.watch, self.keep = run, model, watch, keep
-        self.wall: list[float] = []
-        self.cpu: list[float] = []
-        self.loss = math.nan
-        self.kept: dict[str, torch.Tensor] = {}
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start the clocks."""
-        self.started = time.perf_counter(), time.process_time()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop the clocks."""
-        self.wall.append(time.perf_counter() - self.started[0])
-        self.cpu.append(time.process_time() - self.started[1])
-        if self.watch is not None:
-            self.watch({"event": "step", "step": state.global_step, "steps": state.max_steps})
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Take the mean loss of the epoch."""
-        self.loss = (logs or {}).get("loss", self.loss)
-        if not math.isfinite(self.loss):
-            advice = "Try a smaller lr."
-            what = f"the loss is {self.loss} in epoch {len(self.run.history) + 1}"
-            raise DataError("E712", f"training diverged: {what}", advice=advice)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Write one entry of the history."""
-        run, metrics = self.run, more["metrics"]
-        entry = {"epoch": len(run.history) + 1, "loss": self.loss}
-        entry |= {name: metrics[f"eval_{name}"] for name in ("accuracy", "f1", "matthews")}
-        entry |= {"eval_loss": metrics["eval_loss"], "eval_seconds": metrics["eval_runtime"]}
-        entry["score"] = entry[run.metric]
-        run.history.append(entry)
-        if not run.best >= entry["score"]:
-            run.best, run.best_epoch = entry["score"], len(run.history)
-            if self.keep == "best":
-                trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-                self.kept = {name: p.detach().clone() for name, p in trained}
-        run.last = entry["score"]
-        if self.watch is not None:
-            self.watch({"event": "epoch", **entry})
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Sum up, and put the best epoch's values back where they were kept."""
-        self.run.step_ms = 1000 * statistics.median(self.wall)
-        self.run.step_cpu_ms = 1000 * statistics.median(self.cpu)
-        parameters = dict(self.model.named_parameters())
-        for name, value in self.kept.items():
-            parameters[name].copy_(value)

@@ -115,12 +115,12 @@ def test_only_the_head_changes_when_it_is_trained_alone(config):
 
 
 def test_the_head_has_a_rate_of_its_own(config):
-    from tenslora.integrations.training import _groups
+    from tenslora.integrations.trainer import make_groups
 
     settings = config(family="tenslora.att", head_lr=0.5, epochs=1, max_rows=16)
     trained = train(settings, load_task(settings.data, max_rows=16), method_of(settings), 0)
     assert (trained.run.lr, trained.run.head_lr) == (0.02, 0.5)
-    groups = _groups(trained.loaded.model, trained.adapter, trained.run)
+    groups = make_groups(trained.loaded.model, trained.adapter, trained.run)
     sizes = [(group["lr"], sum(p.numel() for p in group["params"])) for group in groups]
     assert sizes == [(0.5, 66), (0.02, trained.run.adapter_parameters)]
     alone = config(family="head", head_lr=0.5, epochs=1, max_rows=16)
@@ -173,19 +173,19 @@ def test_images(config, tiny_vit, tmp_path):
 
 
 def test_rows_are_batched_by_length_and_each_comes_once(config):
-    from tenslora.integrations.training import _Batches
+    from tenslora.integrations.batches import Batches
 
     lengths = np.random.default_rng(0).integers(5, 60, 333)
-    shuffled = _Batches(lengths, 16, seed=1)
+    shuffled = Batches(lengths, 16, seed=1)
     first, second = list(shuffled), list(shuffled)
     for batches in (first, second):
         assert sorted(i for batch in batches for i in batch) == list(range(333))
         assert len(batches) == len(shuffled) == 21
     assert first != second
-    assert list(_Batches(lengths, 16, seed=1)) == first
+    assert list(Batches(lengths, 16, seed=1)) == first
     padded = sum(len(batch) * lengths[batch].max() for batch in first)
     assert padded < 1.1 * lengths.sum()
-    ordered = [i for batch in _Batches(lengths, 16, seed=None) for i in batch]
+    ordered = [i for batch in Batches(lengths, 16, seed=None) for i in batch]
     assert (np.diff(lengths[ordered]) <= 0).all()
 
 
