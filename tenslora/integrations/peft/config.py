@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peft.config import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import PeftType
 
 from tenslora.errors import AttachError
@@ -44,8 +45,8 @@ class TensLoraConfig(PeftConfig):
     ragged : for targets of several shapes: ``"group"``, ``"prefix"`` or ``"error"``.
     block : cut every target into square blocks of so many features.
     seed : of the first values, the same numbers as :func:`tenslora.attach` draws.
-    init_weights : ``False`` draws cores that start at zero too, so that the adapter changes the
-        model from its first step. For tests.
+    init_weights : ``False`` draws cores that start at zero too, other numbers for each name of an
+        adapter, so that the adapter changes the model from its first step. For tests.
     save_frozen : write frozen cores to checkpoints. They follow from ``seed``, so it is not needed.
     fan_in_fan_out : whether weights stand as (in, out). It is read from the modules, and set here.
     site_map : where the cores are used. It is found when the adapter is put on a model, written to
@@ -113,6 +114,9 @@ class TensLoraConfig(PeftConfig):
         if self.bias not in _BIASES:
             what = f"bias={self.bias!r}"
             raise AttachError("E531", what, advice=f"Choose one of {', '.join(_BIASES)}.")
+        if self.bias != "none" and not hasattr(BaseTuner, "_get_adapter_state_dict"):
+            what = f"bias={self.bias!r}, and this peft would not save the biases of this method"
+            raise AttachError("E531", what, advice="Install peft 0.21 or later.")
         self.resolved: dict[str, Any] | None = None  # the site map on the last model
         self.places: frozenset[str] | None = None  # its modules
 

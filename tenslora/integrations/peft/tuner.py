@@ -290,7 +290,7 @@ def _banks(model: nn.Module, design: Design, name: str, config: TensLoraConfig) 
     banks = make_banks(model, design, name, seed=config.seed, keep_frozen=config.save_frozen)
     if not config.init_weights:
         for group in design.groups:
-            _draw_zeros(banks[group.name], config.seed, design.key(group))
+            _draw_zeros(banks[group.name], config.seed, f"{design.key(group)}/{name}")
     return banks
 
 
