@@ -127,14 +127,18 @@ class Lattice:
         return "\n".join(rows)
 
     def summary(self) -> str:
-        """Return the counts in a sentence, and the undecided pairs by name, one a line."""
+        """Return the counts in a sentence, and the undecided pairs by name, by the larger."""
         counts = self.counts()
         decided = f"{counts['proved']} of {counts['pairs']} pairs proved "
         decided += f"({counts['free']} of them = or <), {counts['refuted']} refuted, "
         decided += f"{counts['undecided']} undecided"
         apart = len(self.names) * (len(self.names) - 1) - counts["pairs"]
         decided += f"; {apart} more are over different sites" if apart else ""
-        return "\n".join([decided, *(f"undecided: {a} in {b}" for a, b in self.undecided())])
+        held: dict[str, list[str]] = {}
+        for special, general in self.undecided():
+            held.setdefault(general, []).append(special)
+        lines = (f"undecided in {general}: {', '.join(names)}" for general, names in held.items())
+        return "\n".join([decided, *lines])
 
     def costs(self) -> list[tuple[str, str, str]]:
         """Return every proved pair with the ranks that it takes."""

@@ -1,20 +1,25 @@
 """Counterexamples: values of one network that another cannot reach, whatever its ranks.
 
-Two things bound a network at all ranks:
+Three things bound a network at all ranks:
 
 - *tied*: a site that none of its cores carries. Its W is the same for each value of that site.
 - *parts*: a product whose cores fall into two parts that no bond connects. Where the indices that
   both parts carry are held fixed, W is an outer product of the rest: a matrix of rank 1 at most.
+- *dimension*: no bond at all. Its cores are of one size, and so many numbers make no more than
+  that many dimensions of W.
 
 The counterexample is one W of the other network, from a seed, that is not so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from tenslora.algebra.dimension import dimension
 from tenslora.algebra.routing import Graph
 from tenslora.errors import SizeError
 from tenslora.spec import Core, Network, complete_sizes, core_shape
@@ -36,7 +41,7 @@ class Refutation:
     Attributes
     ----------
     special, general : the two networks.
-    law : ``tied`` or ``parts``.
+    law : ``tied``, ``parts`` or ``dimension``.
     reason : why, with the figure of the counterexample.
     sizes, seed : where the counterexample was drawn.
     """
@@ -80,18 +85,29 @@ def refute_networks(special: Network, general: Network, *, seed: int = 0) -> Ref
         sizes = complete_sizes(special, sizes)
     except SizeError:  # one array with groups of different lengths: equal sizes do not fit
         return None
-    drawn = _draw(special, sizes, seed)
-    for law, reason in (*_tied(drawn, special, general), *_parts(drawn, special, general)):
+    arrays = _draw(special, sizes, seed)
+    drawn = _contract(special, sizes, arrays)
+    laws = chain(
+        _tied(drawn, special, general),
+        _parts(drawn, special, general),
+        _dimension(arrays, sizes, special, general, seed),
+    )
+    for law, reason in laws:
         return Refutation(special, general, law, reason, sizes, seed)
     return None
 
 
-def _draw(network: Network, sizes: dict[str, int], seed: int) -> Array:
-    """Return W with one axis an index of the target, for normal values of all cores."""
+def _draw(network: Network, sizes: dict[str, int], seed: int) -> dict[str, Array]:
     import numpy as np
 
     generator = np.random.default_rng(seed)
-    arrays = {n: generator.normal(size=core_shape(c, sizes)) for n, c in network.cores.items()}
+    return {n: generator.normal(size=core_shape(c, sizes)) for n, c in network.cores.items()}
+
+
+def _contract(network: Network, sizes: dict[str, int], arrays: Mapping[str, Array]) -> Array:
+    """Return W with one axis an index of the target."""
+    import numpy as np
+
     labels = {index: n for n, index in enumerate(network.indices)}
     target = [labels[index] for index in network.target.indices]
     total: Any = 0.0
@@ -154,6 +170,28 @@ def _parts(drawn: Array, special: Network, general: Network) -> Iterator[tuple[s
             names += " ".join(i for i in target if i in columns)
             what = f"the larger network has rank 1 at most between {names}; here it is {rank}"
             yield "parts", what
+
+
+def _dimension(
+    arrays: dict[str, Array],
+    sizes: dict[str, int],
+    special: Network,
+    general: Network,
+    seed: int,
+) -> Iterator[tuple[str, str]]:
+    if general.bonds:
+        return
+    own = {index: sizes[index] for index in general.indices}
+    try:
+        own = complete_sizes(general, own)
+        drawn = _draw(general, own, seed)
+    except SizeError:  # an equation that ties sizes to each other
+        return
+    most = dimension(partial(_contract, general, own), drawn)
+    found = None if most is None else dimension(partial(_contract, special, sizes), arrays)
+    if found is not None and most is not None and found > most:
+        what = f"the larger network has {most} dimensions and no rank to raise; here W has {found}"
+        yield "dimension", what
 
 
 def _bipartitions(graph: Graph) -> Iterator[tuple[frozenset[str], frozenset[str]]]:

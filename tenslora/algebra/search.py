@@ -24,7 +24,7 @@ from tenslora.spec import Core, Network, Slot, Term
 __all__ = ["LIMIT", "Search", "find_witness"]
 
 #: How many ways of hosting the cores of a term are looked at; what a bound excludes counts as one.
-LIMIT = 50_000
+LIMIT = 25_000
 
 
 @dataclass

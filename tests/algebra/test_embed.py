@@ -98,6 +98,22 @@ def test_refuted_by_rank():
     assert "drawn with seed 0 at" in str(refutation)
 
 
+def test_refuted_by_dimension():
+    """Three matrices that overlap in a ring: no cut has rank 1, but they are too few numbers.
+
+    In logarithms the ring is a sum of three matrices, of dimension 27 - 9 + 1 = 19 by hand: the
+    common parts are three vectors of 3, one constant of each of them counted twice.
+    """
+    ring = "W[(o1 o2) in] = X[o1 o2] Y[o2 in] Z[o1 in]"
+    refutation = embeds("W[(o1 o2) in] = B[o1 o2 r] A[r in]", ring)
+    assert isinstance(refutation, Refutation)
+    assert refutation.law == "dimension"
+    assert refutation.reason == (
+        "the larger network has 19 dimensions and no rank to raise; here W has 27"
+    )
+    assert isinstance(embeds("W[(o1 o2) in] = b[o1] c[o2] a[in]", ring), Proof)
+
+
 def test_refuted_by_a_tied_site():
     tied = "W[layer out in] = B[out r] A[r in]"
     refutation = embeds("W[layer out in] = B[layer out r] A[r in]", tied)

@@ -123,5 +123,5 @@ def test_the_lattice_as_a_table_as_counts_and_as_data(cli, tmp_path):
 
 def test_undecided_pairs_are_named(cli):
     assert cli("lattice", PLAIN, SQUARE, "--counts").out.splitlines()[1:] == [
-        f"undecided: {PLAIN} in {SQUARE}"
+        f"undecided in {SQUARE}: {PLAIN}"
     ]

@@ -2,8 +2,8 @@
 
     pytest -m slow tests/laws/test_many.py -n 2 -rP
 
-takes half an hour of one core. Each network has a seed of its own, which a failure tells; what
-failed goes to regressions.txt. The default run draws a hundred.
+takes an hour and a quarter of one core. Each network has a seed of its own, which a failure tells;
+what failed goes to regressions.txt. The default run draws a hundred.
 """
 
 from __future__ import annotations
