@@ -12,6 +12,7 @@ import specialcases
 from benchmarks import tables
 from tenslora import errors
 from tenslora.integrations.comparison import Comparison
+from tenslora.testing import abilities
 
 _CLASSES = {
     "1": ("The language", "SpecError"),
@@ -74,6 +75,11 @@ def _comparison(path: Path, folder: Path) -> str:
     return "\n".join(lines)
 
 
+def works(kept: Path) -> str:
+    """Return the table of what works where, from the outcomes that the tests repeat."""
+    return abilities.table(json.loads(kept.read_text("utf-8")))
+
+
 def write_pages(docs: Path) -> None:
     """Write every generated page, where its text has changed."""
     results = docs.parent / "benchmarks" / "results"
@@ -81,6 +87,7 @@ def write_pages(docs: Path) -> None:
     pages: dict[str, Callable[[], str]] = {
         "errors": error_index,
         "performance": tables.report,
+        "works": lambda: works(docs.parent / "tests" / "testing" / "works.json"),
         "lattice": lambda: specialcases.special_cases(folder),
         "experiments": lambda: experiments(results, folder),
     }
