@@ -68,8 +68,8 @@ napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 nitpick_ignore_regex = [
     # Types of other libraries: their pages cannot be fetched when these are built offline.
-    (r"py:.*", r"(torch|nn|np|numpy|jax|transformers|datasets|argparse|pathlib)(\..*)?"),
-    (r"py:.*", r"(Tensor|Array|NDArray|Path|Module|Parameter|Dataset|PreTrainedModel)"),
+    (r"py:.*", r"(torch|nn|np|numpy|jax|transformers|datasets|peft|argparse|pathlib)(\..*)?"),
+    (r"py:.*", r"(Tensor|Array|NDArray|Path|Module|Parameter|Dataset|PreTrainedModel|TaskType)"),
     (r"py:.*", r"(SearchStrategy|st)(\..*)?"),
     (
         r"py:.*",
