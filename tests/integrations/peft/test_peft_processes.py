@@ -1,0 +1,62 @@
+"""DDP, FSDP1 and FSDP2 in two processes are one process, and their checkpoints are its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+import peft_processes as two
+
+sys.path.pop(0)
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or sys.platform != "linux",
+    reason="torch.distributed with gloo is tested on Linux",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What two processes left."""
+    made = tmp_path_factory.mktemp("two")
+    root = str(Path(__file__).parents[3])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, two.__file__, str(made), str(rank)],
+            stderr=subprocess.PIPE,
+            env=env,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=240)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    return made
+
+
+@pytest.fixture(scope="module")
+def single():
+    model = two.make()
+    return model, two.train(model)
+
+
+@pytest.mark.parametrize("way", two.SPREADS)
+def test_two_processes_are_one(folder, single, way):
+    model, losses = single
+    held = load_file(folder / f"{way}.safetensors")
+    torch.testing.assert_close(held.pop("losses"), torch.tensor(losses, dtype=torch.float64))
+    expected = peft.get_peft_model_state_dict(model)
+    assert held.keys() == expected.keys()
+    assert sum(t.numel() for t in held.values()) == model.get_nb_trainable_parameters()[0]
+    for name, value in expected.items():
+        torch.testing.assert_close(held[name], value, rtol=1e-9, atol=1e-11)
