@@ -14,7 +14,7 @@ from tenslora.errors import AttachError
 from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.groups import Member
 from tenslora.nn.hooks import Piece, SiteHook
-from tenslora.nn.merge import MergedWeight, add_to
+from tenslora.nn.merge import MergedWeight, is_finite
 
 __all__ = ["Place", "TensLoraLinear"]
 
@@ -45,8 +45,7 @@ class Place(nn.Module):
     def add_to_weight(self, weight: Tensor, shared: Shared) -> Tensor:
         """Add scale * W to a weight, in place; its layout is that of the module."""
         for _, bank, number in self.hook.pieces:
-            exact = shared.exact(bank, weight.device)
-            add_to(weight, bank.sites[number], exact.update(number))
+            shared.exact(bank, weight.device).add_to(weight, number)
         return weight
 
     def extra_repr(self) -> str:
@@ -161,7 +160,7 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         place: Any = self.tenslora_places[adapter]
         with torch.no_grad():
             merged: Tensor = place.add_to_weight(self.get_base_weight().clone(), self.shared)
-        if safe and not bool(torch.isfinite(merged).all()):
+        if safe and not is_finite(merged):
             what = "NaNs detected in the merged weights. "
             what += f"The adapter {adapter} seems to be broken: {place.hook.path}"
             advice = "Training diverged; merge without safe_merge merges it all the same."
