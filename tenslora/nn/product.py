@@ -176,25 +176,61 @@ _Gradients = tuple[Tensor | None, Tensor | None, list[Tensor | None]]
 
 
 def _in_place(known: _Known, given: list[Given]) -> _Gradients:
-    """The gradients with as few operations and as little traffic as there can be."""
+    """The gradients with as few operations and as little traffic as there can be.
+
+    All that reads one gradient is done while it is in the cache.
+    """
     dx: Tensor | None = None
     da: Tensor | None = None
-    if known.wants_x:
-        for grad, weight, _ in given:
-            dx = grad @ weight if dx is None else dx.addmm_(grad, weight)
-    if known.wants_x or known.wants_a:
-        dht = _thin(known, given)
+    dbs: list[Tensor | None] = [None] * len(known.wants_b)
+    thin = _Thin(known, given[0].grad) if known.wants_x or known.wants_a else None
+    for one in given:
+        for (_, start, stop, n), part in _parts([one]):
+            if known.wants_b[n] and known.ht is not None:
+                ht = known.ht[start:stop]
+                dbs[n] = _add(dbs[n], ht, part, known.scale, known.books.seconds[n])
+            if thin is not None:
+                thin.add(start, stop, known.bs[n], part)
+        if known.wants_x:
+            dx = one.grad @ one.weight if dx is None else dx.addmm_(one.grad, one.weight)
+    if thin is not None:
+        dht = thin.filled()
         if dx is not None and known.a is not None:
             dx.addmm_(dht.mT, known.a, alpha=known.scale)
         if known.wants_a and known.x is not None:
             x = known.x.reshape(-1, known.x.shape[-1])
             da = _add(None, dht, x, known.scale, known.books.first)
-    dbs: list[Tensor | None] = [None] * len(known.wants_b)
-    for (_, start, stop, n), part in _parts(given):
-        if known.wants_b[n] and known.ht is not None:
-            ht = known.ht[start:stop]
-            dbs[n] = _add(dbs[n], ht, part, known.scale, known.books.seconds[n])
     return dx, da, dbs
+
+
+def _parts(given: list[Given]) -> Iterator[tuple[Piece, Tensor]]:
+    """Each piece with the gradient of its rows."""
+    for grad, _, pieces in given:
+        for piece in pieces:
+            yield piece, grad if piece.rows is None else grad[:, piece.rows[0] : piece.rows[1]]
+
+
+class _Thin:
+    """The gradient of A x without the scale: each range of ranks is written where it belongs."""
+
+    def __init__(self, known: _Known, like: Tensor) -> None:
+        shape = known.ranks, like.shape[0]
+        self.whole = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.done: dict[int, int] = {}
+
+    def add(self, start: int, stop: int, b: Tensor, grad: Tensor) -> None:
+        """Add what one piece gives."""
+        self.whole[start:stop].addmm_(b, grad.mT, beta=1 if start in self.done else 0)
+        self.done[start] = stop
+
+    def filled(self) -> Tensor:
+        """All of it, zero for layers that were not called or had no gradient."""
+        end, ranks = 0, self.whole.shape[0]
+        for start, stop in [*sorted(self.done.items()), (ranks, ranks)]:
+            if start > end:
+                self.whole[end:start].zero_()
+            end = stop
+        return self.whole
 
 
 def _add(
@@ -213,29 +249,6 @@ def _add(
         return held.addmm_(one, two, alpha=scale)
     made = torch.empty(one.shape[0], two.shape[1], dtype=one.dtype, device=one.device)
     return made.addmm_(one, two, beta=0, alpha=scale)
-
-
-def _parts(given: list[Given]) -> Iterator[tuple[Piece, Tensor]]:
-    """Each piece with the gradient of its rows."""
-    for grad, _, pieces in given:
-        for piece in pieces:
-            yield piece, grad if piece.rows is None else grad[:, piece.rows[0] : piece.rows[1]]
-
-
-def _thin(known: _Known, given: list[Given]) -> Tensor:
-    """The gradient of A x without the scale: each range of ranks is written where it belongs."""
-    grad = given[0].grad
-    whole = torch.empty(known.ranks, grad.shape[0], dtype=grad.dtype, device=grad.device)
-    done: dict[int, int] = {}
-    for (_, start, stop, n), part in _parts(given):
-        whole[start:stop].addmm_(known.bs[n], part.mT, beta=1 if start in done else 0)
-        done[start] = stop
-    end = 0
-    for start, stop in [*sorted(done.items()), (known.ranks, known.ranks)]:
-        if start > end:  # of layers that were not called, or had no gradient
-            whole[end:start].zero_()
-        end = stop
-    return whole
 
 
 def _differentiable(known: _Known, given: list[Given], dh: Tensor | None) -> _Gradients:
