@@ -218,7 +218,7 @@ class ExactBank:
     def add_to(self, value: Tensor, number: int) -> None:
         """Add scale * W to the rows and columns of a weight that a site covers, rounding once.
 
-        A whole matrix is done some rows at a time, so that the wide numbers stay in the cache.
+        A whole matrix is done some rows at a time, in one buffer that stays in the cache.
         """
         site = self.bank.sites[number]
         if not isinstance(self._hoisted, Halves) or site.rows or site.columns:
@@ -227,10 +227,12 @@ class ExactBank:
         a, b = (half.to(value.device) for half in self._hoisted.of(number))
         matrix = value.mT if site.transposed else value
         a, b = a[:, : matrix.shape[1]], b[:, : matrix.shape[0]]
+        rows, width = matrix.shape
+        buffer = torch.empty(min(_ROWS, rows), width, dtype=b.dtype, device=b.device)
         with _no_autocast(value.device):
-            for start in range(0, len(matrix), _ROWS):
+            for start in range(0, rows, _ROWS):
                 place = matrix[start : start + _ROWS]
-                wide = place.to(b.dtype, copy=True)
+                wide = buffer[: len(place)].copy_(place)
                 wide.addmm_(b[:, start : start + _ROWS].mT, a, alpha=self.bank.bound.scale)
                 place.copy_(wide)
 
