@@ -93,6 +93,7 @@ CODES: dict[str, str] = {
     "E406": "an input whose shape is not what the equation wants",
     "E407": "a site that the equation does not have",
     "E408": "a backend that is unknown or not installed",
+    "E409": "the normal form of an equation that has none",
     "E501": "a target that names no linear layer of the model",
     "E502": "a module that cannot carry an adapter",
     "E503": "targets, sites, rows or a dtype that cannot be read",

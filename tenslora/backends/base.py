@@ -10,7 +10,7 @@ from typing import Any
 
 from tenslora.errors import PlanError
 from tenslora.plan import Plan
-from tenslora.plan.emit import stage_name
+from tenslora.plan.emit import INJECTED, stage_name
 from tenslora.spec import core_shape, slot_size
 
 __all__ = ["Backend", "Executable"]
@@ -32,6 +32,7 @@ class Backend:
     broadcast : ``broadcast(a, *shape)``.
     unbind : the slices along the first axis.
     stack : join arrays along a new first axis.
+    concat : ``concat(arrays, axis)``: join them along an axis that they have.
     """
 
     name: str
@@ -41,11 +42,11 @@ class Backend:
     broadcast: Callable[..., Tensor]
     unbind: Callable[[Tensor], tuple[Tensor, ...]]
     stack: Callable[[list[Tensor]], Tensor]
+    concat: Callable[[tuple[Tensor, ...], int], Tensor]
 
     def namespace(self) -> dict[str, Any]:
         """What an emitted program may call."""
-        names = ("permute", "eye", "ones", "broadcast")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in INJECTED}
 
 
 class Executable:
@@ -96,6 +97,11 @@ class Executable:
         program: Callable[..., Tensor] = self._compile("delta")["delta"]
         return program
 
+    @cached_property
+    def _factors(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        program: Callable[..., tuple[Tensor, Tensor]] = self._compile("factors")["factors"]
+        return program
+
     def _check(self, cores: Mapping[str, Tensor]) -> Tensor | None:
         """Compare shapes with the equation: an einsum would broadcast a size of 1 silently."""
         for name, shape in self._shapes.items():
@@ -128,6 +134,25 @@ class Executable:
         """
         first = self._check(cores)
         return self._delta(cores, like if first is None else first)
+
+    def factors(
+        self, cores: Mapping[str, Tensor], like: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the normal form of every site, ``W = B.T @ A``, not scaled.
+
+        Returns
+        -------
+        tuple of two arrays
+            A (sites, rank, in) and B (sites, rank, out): the sites that each carries, flattened in
+            the order of ``plan.product``; without that axis where it carries none.
+
+        Raises
+        ------
+        PlanError
+            E404 for a missing core, E405 for a wrong shape, E409 for an equation without one.
+        """
+        first = self._check(cores)
+        return self._factors(cores, like if first is None else first)
 
     def hoist(self, cores: Mapping[str, Tensor], like: Tensor | None = None) -> tuple[Tensor, ...]:
         r"""Compute what does not depend on x, for all sites.

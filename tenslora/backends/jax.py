@@ -32,4 +32,8 @@ def _unbind(a: Any) -> Any:
     return tuple(a[n] for n in range(a.shape[0]))
 
 
-BACKEND = Backend("jax", _permute, _eye, _ones, _broadcast, _unbind, jnp.stack)
+def _concat(arrays: Any, axis: int) -> Any:
+    return jnp.concatenate(arrays, axis)
+
+
+BACKEND = Backend("jax", _permute, _eye, _ones, _broadcast, _unbind, jnp.stack, _concat)

@@ -29,4 +29,8 @@ def _broadcast(a: Any, *shape: int) -> Any:
     return np.broadcast_to(a, shape)
 
 
-BACKEND = Backend("numpy", _permute, _eye, _ones, _broadcast, tuple, np.stack)
+def _concat(arrays: Any, axis: int) -> Any:
+    return np.concatenate(arrays, axis)
+
+
+BACKEND = Backend("numpy", _permute, _eye, _ones, _broadcast, tuple, np.stack, _concat)

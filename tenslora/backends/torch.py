@@ -38,4 +38,8 @@ def _unbind(a: Any) -> Any:
     return a.unbind(0)
 
 
-BACKEND = Backend("torch", _permute, _eye, _ones, _broadcast, _unbind, torch.stack)
+def _concat(arrays: Any, axis: int) -> Any:
+    return torch.cat(arrays, axis)
+
+
+BACKEND = Backend("torch", _permute, _eye, _ones, _broadcast, _unbind, torch.stack, _concat)

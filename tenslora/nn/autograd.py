@@ -5,10 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
-__all__ = ["autocast_state", "graph_task", "saved_tensor_frame"]
+__all__ = [
+    "autocast_state",
+    "graph_task",
+    "in_transform",
+    "plain_only",
+    "saved_tensor_frame",
+    "will_run",
+]
 
 _graph_task = getattr(torch._C, "_current_graph_task_id", None)
+_transforms = getattr(torch._C, "_are_functorch_transforms_active", None)
+_batched = [
+    getattr(torch._C._functorch, name)
+    for name in ("is_batchedtensor", "is_legacy_batchedtensor")
+    if hasattr(torch._C._functorch, name)
+]
+_will_execute = getattr(torch._C, "_will_engine_execute_node", None)
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
@@ -36,3 +52,37 @@ def autocast_state(device_type: str) -> torch.dtype | None:
     if device_type == "meta" or not torch.is_autocast_enabled(device_type):
         return None
     return torch.get_autocast_dtype(device_type)
+
+
+def in_transform() -> bool:
+    """Whether a transform of ``torch.func`` (vmap, jvp, grad, ...) is at work."""
+    return True if _transforms is None else bool(_transforms())
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether a tensor stands for many, as cotangents do that are given at once."""
+    return any(ask(tensor) for ask in _batched)
+
+
+def plain_only() -> bool:
+    """Whether only operations of torch itself will do.
+
+    So it is while a graph is captured, inside transforms of ``torch.func``, and in forward mode.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or in_transform()
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def will_run(node: Any) -> bool:
+    """Whether the backward pass that is running comes to a node of the graph.
+
+    Of a leaf torch does not tell: yes, then.
+    """
+    if node is None:
+        return False
+    leaf = hasattr(node, "variable")
+    return leaf or _will_execute is None or bool(_will_execute(node))

@@ -16,14 +16,16 @@ from tenslora.family import Bound
 from tenslora.init import draw
 from tenslora.nn.autograd import autocast_state
 from tenslora.nn.context import Call, SharedInput
-from tenslora.nn.grid import Grid, reads_one_input
+from tenslora.nn.grid import Grid, input_key, reads_one_input
+from tenslora.nn.halves import Halves, Layout, make_layout
 from tenslora.nn.site import Site
 from tenslora.spec import slot_size
 
 __all__ = ["Bank", "Hoisted"]
 
-#: For each chain, for each stage: the local tensors of all sites, or the one that all share.
-Hoisted = tuple[tuple[Any, ...], ...]
+#: A and B of every site; or, where another order is better, for each chain, for each stage, the
+#: local tensors of all sites, or the one that all share.
+Hoisted = Halves | tuple[tuple[Any, ...], ...]
 
 
 class Bank(nn.Module):
@@ -93,6 +95,18 @@ class Bank(nn.Module):
             t for t in (*self._parameters.values(), *self._buffers.values()) if t is not None
         ).dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where the cores are."""
+        return next(
+            t for t in (*self._parameters.values(), *self._buffers.values()) if t is not None
+        ).device
+
+    @property
+    def drops(self) -> bool:
+        """Whether entries of the input are dropped now."""
+        return bool(self.dropout) and self.training
+
     @cached_property
     def width(self) -> int:
         """The input features of W; a site of fewer has its leading columns, and leading rows."""
@@ -104,6 +118,20 @@ class Bank(nn.Module):
         labels = self.grid.labels.get("proj", ())
         shared = ("proj",) if "proj" in self.grid.labels and reads_one_input(labels) else ()
         return executable(self.bound.plan(shared=shared), get("torch"))
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """How the normal form is laid out, ``None`` where another order is better."""
+        plan = self.program.plan
+        product = plan.product if plan.normal else None
+        if product is None:
+            return None
+        groups: dict[object, list[int]] = {}
+        for number, site in enumerate(self.sites):
+            groups.setdefault(input_key(site), []).append(number)
+        first, second = product.first_sites, product.second_sites
+        positions, sizes = self.grid.positions, self.bound.sizes
+        return make_layout(product.rank, positions, sizes, first, second, list(groups.values()))
 
     @cached_property
     def _varies(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
@@ -125,13 +153,16 @@ class Bank(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # Emitted functions cannot be pickled; they are made again when they are needed.
-        hidden = ("program", "_varies", "_reused")
+        hidden = ("program", "layout", "_varies", "_reused")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def hoist(self, cores: Mapping[str, Tensor] | None = None) -> Hoisted:
         """Compute what does not depend on x, for all sites, and take the sites apart once."""
-        program = self.program
-        unbound: Hoisted = program.unbind(program.hoist(self.cores() if cores is None else cores))
+        program, layout = self.program, self.layout
+        held = self.cores() if cores is None else cores
+        if layout is not None:
+            return Halves(layout, *program.factors(held))
+        unbound: Hoisted = program.unbind(program.hoist(held))
         return unbound
 
     def update(self, site: int, x: Tensor, call: Call) -> Tensor:
@@ -143,8 +174,17 @@ class Bank(nn.Module):
     def dense(self, site: int, hoisted: Hoisted, like: Tensor) -> Tensor:
         """Return the unscaled W (out, in) of one site, in the dtype and device of ``like``."""
         width = self.sites[site].in_features
+        if isinstance(hoisted, Halves):
+            a, b = (half.to(like) for half in hoisted.of(site))
+            a = a if width == self.width else a[:, :width]
+            return self._leading(site, a.mT @ b).mT
         rows = torch.eye(width, self.width, dtype=like.dtype, device=like.device)
         return self._leading(site, self._run(site, hoisted, SharedInput(rows, None, rows))).mT
+
+    def covers(self, site: int) -> bool:
+        """Whether a site has all rows and columns of its matrix, not the leading ones alone."""
+        out = slot_size(self.bound.network.output, self.bound.sizes)
+        return self.sites[site].shape == (out, self.width)
 
     def _leading(self, site: int, update: Tensor) -> Tensor:
         out = self.sites[site].out_features
@@ -162,7 +202,7 @@ class Bank(nn.Module):
             rows = functional.pad(rows, (0, self.width - rows.shape[-1]))
         if rows.dtype != self.dtype and autocast_state(x.device.type) is None:
             rows = rows.to(self.dtype)
-        if self.dropout and self.training:
+        if self.drops:
             rows = functional.dropout(rows, self.dropout, training=True)
         made = SharedInput(x, key, rows)
         if key is not None and context is not None:
@@ -170,6 +210,8 @@ class Bank(nn.Module):
         return made
 
     def _run(self, site: int, hoisted: Hoisted, shared: SharedInput) -> Tensor:
+        if isinstance(hoisted, Halves):
+            return self._run_halves(site, hoisted, shared)
         place = self.grid.positions[site]
         program = self.program
         local = program.pick(hoisted, place)
@@ -191,3 +233,17 @@ class Bank(nn.Module):
         if total is None:  # an equation always has a term
             raise AttachError("E504", "the plan has no chain", advice="Report this equation.")
         return total
+
+    @staticmethod
+    def _run_halves(site: int, hoisted: Halves, shared: SharedInput) -> Tensor:
+        rows = shared.rows
+        if shared.key is None:
+            a, b = (half.to(rows.device) for half in hoisted.of(site))
+            return functional.linear(rows, a) @ b
+        place, rank = hoisted.layout.places[site], hoisted.layout.rank
+        pieces = shared.stages.get(place.group)
+        if pieces is None:
+            thin = functional.linear(rows, hoisted.a[place.group].to(rows.device))
+            pieces = (thin,) if thin.shape[-1] == rank else thin.split(rank, -1)
+            shared.stages[place.group] = pieces
+        return pieces[place.start // rank] @ hoisted.b[place.second].to(rows.device)

@@ -48,7 +48,7 @@ class SharedInput:
         self.x = x
         self.key = key
         self.rows = rows  # (n, in): x cast, flattened and dropped out
-        self.stages: dict[Hashable, Tensor] = {}
+        self.stages: dict[Hashable, Any] = {}
 
     @staticmethod
     def key_of(x: Tensor, moment: Hashable, training: bool) -> Hashable | None:
@@ -71,6 +71,7 @@ class ForwardContext:
         self.replayed = False
         self.hoisted: dict[Bank, Hoisted] = {}
         self.inputs: dict[Bank, SharedInput] = {}
+        self.readings: dict[Bank, Any] = {}  # as inputs, of groups of whole layers
         self.calls: dict[object, bool] = {}
         self.segments: weakref.WeakSet[Any] = weakref.WeakSet()
         self.ungraded: set[object] = set()
@@ -172,6 +173,7 @@ class Contexts:
             return
         context = stack.pop()
         context.inputs.clear()
+        context.readings.clear()
         if context.task == -1 and context.grad and context.needed:
             with self._lock:
                 self._kept.append(context)

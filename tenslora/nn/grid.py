@@ -10,7 +10,7 @@ from tenslora.errors import AttachError
 from tenslora.nn.site import Label, Site
 from tenslora.spec import Network
 
-__all__ = ["Grid", "group_by_shape", "make_grid", "reads_one_input"]
+__all__ = ["Grid", "group_by_shape", "input_key", "make_grid", "reads_one_input"]
 
 _RAGGED = ("group", "error", "prefix")
 
@@ -129,3 +129,20 @@ def reads_one_input(labels: Sequence[Label]) -> bool:
     """
     last = {str(label).rpartition(".")[2] for label in labels}
     return any(last <= names for names in _PARALLEL)
+
+
+def input_key(site: Site) -> tuple[object, ...]:
+    """Equal for sites that read one input as far as their names tell.
+
+    As in :func:`reads_one_input` this is a hint: which tensor they read is looked at in each call.
+
+    >>> input_key(Site("h.0.attn.q_proj")) == input_key(Site("h.0.attn.k_proj"))
+    True
+    >>> input_key(Site("h.0.attn.q_proj")) == input_key(Site("h.1.attn.k_proj"))
+    False
+    """
+    parent, _, last = site.path.rpartition(".")
+    for number, names in enumerate(_PARALLEL):
+        if last in names:
+            return parent, number, site.columns
+    return site.path, site.columns

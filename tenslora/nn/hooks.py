@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
+from tenslora.nn.autograd import autocast_state, plain_only
 from tenslora.nn.context import Call
 from tenslora.nn.spans import Span, spread, take
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
+    from tenslora.nn.groups import Member
     from tenslora.nn.registry import Registry
 
 __all__ = ["ForwardEnd", "ForwardStart", "Piece", "SiteHook", "remove_hooks"]
@@ -29,33 +32,88 @@ Piece = tuple[Span | None, "Bank", int]
 class SiteHook:
     """Adds an adapter's update to the output of one target module.
 
-    ``pieces`` holds, in the order of their rows, the sites that lie in the module.
+    ``pieces`` holds, in the order of their rows, the sites that lie in the module; ``member`` how
+    all of them are added in place, where they can be.
     """
 
-    def __init__(self, registry: Registry, path: str, pieces: list[Piece]) -> None:
+    def __init__(
+        self, registry: Registry, path: str, pieces: list[Piece], member: Member | None = None
+    ) -> None:
         self.registry = registry
         self.path = path
         self.pieces = pieces
+        self.member = member
+        self.banks = tuple(dict.fromkeys(bank for _, bank, _ in pieces))
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
     ) -> Tensor | None:
         """Return the output with the update, ``None`` (unchanged) where the adapter is off."""
         x = args[0] if args else next(iter(kwargs.values()))
-        return self.apply(x, output, self.registry.active_names())
+        return self.apply(x, output, self.registry.active_names(), module)
 
-    def apply(self, x: Tensor, output: Tensor, active: Container[str]) -> Tensor | None:
-        """Return ``output`` with the update for x (..., in), where ``active`` holds the adapter."""
-        updates = []
-        for rows, bank, site in self.pieces:
+    def apply(
+        self, x: Tensor, output: Tensor, active: Container[str], module: nn.Module | None = None
+    ) -> Tensor | None:
+        """Return ``output`` with the update for x (..., in), where ``active`` holds the adapter.
+
+        ``module`` is the layer that gave the output, where nothing was done with it since: then the
+        update may be added in place.
+        """
+        calls: dict[Bank, Call] = {}
+        for bank in self.banks:
             call = self.registry.contexts.enter(self.path, bank, bank.adapter in active)
             if call is None:
                 return None
-            updates.append((rows, bank.bound.scale, self._update(bank, site, x, call)))
+            calls[bank] = call
+        if self.member and module is not None and self._in_place(module, x, output):
+            weight: Any = module.weight
+            weight = weight if type(module) is nn.Linear else weight.mT
+            return self.member.run(x, output, weight, calls)
+        updates = [
+            (rows, bank.bound.scale, self._update(bank, site, x, calls[bank]))
+            for rows, bank, site in self.pieces
+        ]
         if len(updates) == 1 and updates[0][0] is None:
             _, scale, update = updates[0]
             return _add(output, update, scale)
         return _add_rows(output, updates)
+
+    def _in_place(self, module: nn.Module, x: Tensor, output: Tensor) -> bool:
+        """Whether the update may be added into the output of the frozen layer.
+
+        The output has to be x W + b and nothing else, seen by nobody yet, and of one dtype with x
+        and the cores; and the graph has to be one that autograd makes now.
+        """
+        bank, weight = self.banks[0], module.weight
+        return (
+            is_plain_linear(module)
+            and self._is_first(module)
+            and x.dtype == output.dtype == bank.dtype == weight.dtype
+            and x.device == output.device == weight.device == bank.device
+            and not bank.drops
+            and not (torch.is_grad_enabled() and _trains(module))
+            and output.is_contiguous()
+            and not plain_only()
+            and autocast_state(x.device.type) is None
+        )
+
+    def _is_first(self, module: nn.Module) -> bool:
+        """Whether no other hook has seen the output, or may have put its own in place of it."""
+        if torch_module._global_forward_hooks:
+            return False
+        for hook in module._forward_hooks.values():
+            if hook is self:
+                return True
+            if not isinstance(hook, SiteHook) or hook.is_on():
+                return False
+        # called by a layer around the module, with the x that it gave to the module
+        return not (module._forward_pre_hooks or torch_module._global_forward_pre_hooks)
+
+    def is_on(self) -> bool:
+        """Whether it changes outputs now."""
+        active = self.registry.active_names()
+        return any(bank.adapter in active for bank in self.banks)
 
     @staticmethod
     def _update(bank: Bank, site: int, x: Tensor, call: Call) -> Tensor:
@@ -85,6 +143,25 @@ def _add_rows(output: Tensor, updates: list[tuple[Span | None, float, Tensor]]) 
         pieces.append(_add(output[..., start:stop], update, scale))
         end = stop
     return torch.cat([*pieces, output[..., end:]], -1)
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether a module computes ``x @ weight.T + bias`` and nothing else: no subclass, no patch."""
+    kind = type(module)
+    plain = kind is nn.Linear or (kind.__name__ == "Conv1D" and kind.__module__ == _CONV1D)
+    return plain and "forward" not in module.__dict__ and type(module.weight) in _PLAIN
+
+
+#: Where the class of GPT-2's layers is, which keep their weight as (in, out).
+_CONV1D = "transformers.pytorch_utils"
+
+#: Types of weights whose products are those of torch; others may be quantised or spread out.
+_PLAIN = (nn.Parameter, Tensor)
+
+
+def _trains(module: nn.Module) -> bool:
+    bias = module.bias
+    return bool(module.weight.requires_grad or (bias is not None and bias.requires_grad))
 
 
 class ForwardStart:

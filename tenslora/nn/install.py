@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.nn.bank import Bank
+from tenslora.nn.groups import find_members
 from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
 from tenslora.nn.registry import ATTRIBUTE, Registry
 from tenslora.nn.shards import put, whole
@@ -157,7 +158,8 @@ def make_hooks(registry: Registry, banks: Mapping[str, Bank]) -> dict[str, SiteH
             found.setdefault(site.path, []).append((site.rows, bank, number))
     for pieces in found.values():
         pieces.sort(key=lambda piece: piece[0] or ())
-    return {path: SiteHook(registry, path, pieces) for path, pieces in found.items()}
+    members = find_members(banks.values())
+    return {p: SiteHook(registry, p, pieces, members.get(p)) for p, pieces in found.items()}
 
 
 def _trainable(registry: Registry, model: nn.Module) -> dict[str, bool]:

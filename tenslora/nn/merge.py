@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.nn import install
+from tenslora.nn.halves import Halves
 from tenslora.nn.shards import is_sharded, reshard
 from tenslora.nn.site import Site
 from tenslora.nn.spans import spread, view
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
     from tenslora.nn.bank import Bank
 
-__all__ = ["ExactBank", "MergedWeight", "add_to", "delta", "merge", "unmerge"]
+__all__ = ["ExactBank", "MergedWeight", "delta", "is_finite", "merge", "unmerge"]
 
 
 @dataclass
@@ -177,8 +178,7 @@ def _merged_values(
     for bank in adapter.banks.values():
         exact = ExactBank(bank, weights[bank.sites[0].path].device)
         for number, site in enumerate(bank.sites):
-            update = exact.update(number)
-            if safe and not bool(torch.isfinite(update).all()):
+            if safe and not exact.is_finite(number):
                 what = f"the update of {site} is not finite"
                 advice = "Training diverged; merge(safe=False) merges it all the same."
                 raise AttachError("E512", what, advice=advice)
@@ -186,10 +186,9 @@ def _merged_values(
             value = values.get(site.path)
             if value is None:
                 value = values[site.path] = weight.detach().clone()
-            add_to(value, site, update)
+            exact.add_to(value, number)
     for path, value in values.items():
-        overflow = safe and not bool(torch.isfinite(value).all())
-        if overflow and bool(torch.isfinite(weights[path]).all()):
+        if safe and not is_finite(value) and is_finite(weights[path]):
             what = f"the merged weight of {path} is not finite in {value.dtype}"
             raise AttachError("E512", what, advice="Merge into a model of a wider dtype.")
     yield from values.items()
@@ -209,6 +208,45 @@ class ExactBank:
         """Return scale * W (out, in) of one site."""
         with _no_autocast(self._like.device):
             return self.bank.bound.scale * self.bank.dense(number, self._hoisted, self._like)
+
+    def is_finite(self, number: int) -> bool:
+        """Whether the update of one site is finite: it is where both of its matrices are."""
+        if isinstance(self._hoisted, Halves):
+            return all(is_finite(half) for half in self._hoisted.of(number))
+        return is_finite(self.update(number))
+
+    def add_to(self, value: Tensor, number: int) -> None:
+        """Add scale * W to the rows and columns of a weight that a site covers, rounding once.
+
+        A whole matrix is done some rows at a time, in one buffer that stays in the cache.
+        """
+        site = self.bank.sites[number]
+        if not isinstance(self._hoisted, Halves) or site.rows or site.columns:
+            add_to(value, site, self.update(number))
+            return
+        a, b = (half.to(value.device) for half in self._hoisted.of(number))
+        matrix = value.mT if site.transposed else value
+        a, b = a[:, : matrix.shape[1]], b[:, : matrix.shape[0]]
+        rows, width = matrix.shape
+        buffer = torch.empty(min(_ROWS, rows), width, dtype=b.dtype, device=b.device)
+        with _no_autocast(value.device):
+            for start in range(0, rows, _ROWS):
+                place = matrix[start : start + _ROWS]
+                wide = buffer[: len(place)].copy_(place)
+                wide.addmm_(b[:, start : start + _ROWS].mT, a, alpha=self.bank.bound.scale)
+                place.copy_(wide)
+
+
+#: So many rows of a weight are merged at a time.
+_ROWS = 128
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether every number is, in one pass: a NaN is the least and the greatest of all."""
+    if tensor.numel() == 0:
+        return True
+    least, greatest = torch.aminmax(tensor.detach())
+    return bool(torch.isfinite(least) & torch.isfinite(greatest))
 
 
 def add_to(value: Tensor, site: Site, update: Tensor) -> None:

@@ -7,14 +7,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from tenslora.plan.operands import Operand
+from tenslora.plan.product import Product
 from tenslora.plan.steps import Array, Chain, Part, Stage, Step, pair_up
-from tenslora.spec import Core
+from tenslora.spec import Core, Network, Slot
 
-__all__ = ["INJECTED", "emit_apply", "emit_delta", "stage_name"]
+__all__ = ["INJECTED", "emit_apply", "emit_delta", "emit_factors", "stage_name"]
 
 #: What a backend puts into the namespace of an emitted program: ``permute(a, *axes)``,
-#: ``eye(like, size, axes)``, ``ones(like, *shape)``, ``broadcast(a, *shape)``.
-INJECTED = ("permute", "eye", "ones", "broadcast")
+#: ``eye(like, size, axes)``, ``ones(like, *shape)``, ``broadcast(a, *shape)``, ``concat(arrays,
+#: axis)``.
+INJECTED = ("permute", "eye", "ones", "broadcast", "concat")
 
 _RESERVED = {*keyword.kwlist, *INJECTED, "cores", "like", "h", "T"}
 
@@ -66,6 +68,50 @@ def emit_delta(parts: Iterable[Part], target: Core, sizes: Mapping[str, int]) ->
     text = total[0] if len(total) == 1 else f"({' + '.join(total)})"
     lines = ["def delta(cores, like):", *_indent(body)]
     return "\n".join([*lines, f"    return {_reshape(text, full, slots)}"]) + "\n"
+
+
+def emit_factors(product: Product, network: Network, sizes: Mapping[str, int]) -> str:
+    """Write ``factors(cores, like)``, which returns A (sites, rank, in) and B (sites, rank, out).
+
+    The axis of the sites is absent where none is carried.
+    """
+    body: list[str] = []
+    halves = []
+    for half, features in (("first", network.input), ("second", network.output)):
+        sites = product.first_sites if half == "first" else product.second_sites
+        pieces = []
+        for factor in product.factors:
+            part: Part = getattr(factor, half)
+            variable, lines = _emit_part(part, sizes)
+            body += (line for line in lines if line not in body)
+            pieces.append(
+                _matrix(variable, part.result.indices, sites, factor.bonds, features, sizes)
+            )
+        axis = 1 if sites else 0
+        halves.append(pieces[0] if len(pieces) == 1 else f"concat(({', '.join(pieces)}), {axis})")
+    lines = ["def factors(cores, like):", *_indent(body), "    return ("]
+    lines += [f"        {text}," for text in halves]
+    return "\n".join([*lines, "    )"]) + "\n"
+
+
+def _matrix(
+    text: str,
+    have: Sequence[str],
+    sites: Slot,
+    bonds: Slot,
+    features: Slot,
+    sizes: Mapping[str, int],
+) -> str:
+    """One half of one term for all sites: (sites, bonds, features), each merged."""
+    groups = [*([sites] if sites else []), bonds, features]
+    if set(sites) <= set(have):
+        return _arrange(text, have, groups, sizes)
+    order = [index for group in groups for index in group]
+    text = _permute(text, have, [index for index in order if index in have])
+    text = _reshape(text, None, [sizes[index] if index in have else 1 for index in order])
+    text = f"broadcast({text}, {_numbers(sizes[index] for index in order)})"
+    merged = [math.prod(sizes[index] for index in group) for group in groups]
+    return _reshape(text, [sizes[index] for index in order], merged)
 
 
 def _indent(lines: Iterable[str]) -> list[str]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from tenslora.plan.cost import Profile
+from tenslora.plan.cost import Profile, entries, pair_flops
 
-__all__ = ["best_order"]
+__all__ = ["best_order", "order_cost"]
 
 
 def best_order(
@@ -53,6 +53,45 @@ def best_order(
     search = DynamicProgramming(minimize=minimize, cost_cap=False, search_outer=True)
     linear = search([frozenset(i) for i in inputs], frozenset(output), dict(sizes))
     return [(min(pair), max(pair)) for pair in linear_to_ssa(linear)]
+
+
+def order_cost(
+    order: Sequence[tuple[int, int]],
+    inputs: Sequence[Collection[str]],
+    output: Collection[str],
+    sizes: Mapping[str, int],
+    profile: Profile,
+    trained: Sequence[bool],
+    *,
+    last: bool = False,
+) -> float:
+    """What an order costs, by the rule that :func:`best_order` minimises.
+
+    ``last`` counts the writing and reading of the output too: it is not the end of a computation.
+
+    Examples
+    --------
+    >>> from tenslora.plan.cost import CPU
+    >>> sizes = {"o": 3, "r": 2, "i": 5}
+    >>> order_cost([(0, 1)], [("o", "r"), ("r", "i")], ("o", "i"), sizes, CPU, [True, True])
+    180
+    """
+    weight = 2 * profile.itemsize * profile.flops_per_byte
+    held = [frozenset(i) for i in inputs]
+    needed = list(trained)
+    left = set(range(len(held)))
+    cost: float = 0
+    for n, (one, two) in enumerate(order):
+        left -= {one, two}
+        later = frozenset(output).union(*(held[k] for k in left))
+        kept = (held[one] | held[two]) & later
+        flops = pair_flops(held[one], held[two], kept, sizes)
+        written = 0 if n == len(order) - 1 and not last else entries(kept, sizes)
+        cost += (1 + needed[one] + needed[two]) * (flops + weight * written)
+        held.append(kept)
+        needed.append(needed[one] or needed[two])
+        left.add(len(held) - 1)
+    return cost
 
 
 def _cost_rule(

@@ -9,8 +9,9 @@ from typing import Any
 
 from tenslora.errors import PlanError
 from tenslora.plan.cost import CPU, Profile, entries
-from tenslora.plan.emit import emit_apply, emit_delta
+from tenslora.plan.emit import emit_apply, emit_delta, emit_factors
 from tenslora.plan.explain import explain, stage_to_dict, step_to_dict
+from tenslora.plan.product import Product, find_product
 from tenslora.plan.search import Names, Problem, find_chain, find_delta
 from tenslora.plan.steps import Chain, Part, Step
 from tenslora.spec import Network, is_count
@@ -51,6 +52,28 @@ class Plan:
         """How W itself is made, one part a term."""
         return find_delta(self.problem)
 
+    @cached_property
+    def product(self) -> Product | None:
+        """The normal form x A B of every site, ``None`` where the equation has none."""
+        return find_product(self.problem)
+
+    @cached_property
+    def normal(self) -> bool:
+        """Whether x A B is the best way to run it.
+
+        Its two products can be added into what the frozen layer gives, and into the gradient of x.
+        Other orders write their update and its gradient apart, and then add them.
+        """
+        if self.product is None:
+            return False
+        problem, sizes = self.problem, self.sizes
+        read, sites = (entries(names, sizes) for names in (problem.varying(), self.network.sites))
+        apart = sites * entries(self.network.output, sizes)
+        apart += read * entries(self.network.input, sizes)
+        weight = 2 * problem.profile.itemsize * problem.profile.flops_per_byte
+        others = sum(chain.cost for chain in self.chains)
+        return self.product.cost <= others + weight * problem.tokens * apart
+
     @property
     def flops_per_token(self) -> int:
         """FLOPs of the stages for one token at all sites, forward."""
@@ -83,19 +106,25 @@ class Plan:
 
         Parameters
         ----------
-        mode : ``"apply"`` (hoist, then one function a stage) or ``"delta"`` (W).
+        mode : ``"apply"`` (hoist, then one function a stage), ``"delta"`` (W), or ``"factors"`` (A
+            and B of the normal form).
 
         Raises
         ------
         PlanError
-            E401 for another mode.
+            E401 for another mode, E409 for ``"factors"`` of an equation that has no normal form.
         """
         if mode == "apply":
             return emit_apply(self.chains, self.sizes)
         if mode == "delta":
             return emit_delta(self.delta, self.network.target, self.sizes)
+        if mode == "factors":
+            if self.product is None:
+                what = f"{self.network} is no product of a matrix of x and one of y"
+                raise PlanError("E409", what, advice="Use the modes 'apply' and 'delta'.")
+            return emit_factors(self.product, self.network, self.sizes)
         what = f"mode {mode!r} is not a mode of a plan"
-        raise PlanError("E401", what, advice="The modes are 'apply' and 'delta'.")
+        raise PlanError("E401", what, advice="The modes are 'apply', 'delta' and 'factors'.")
 
     def explain(self) -> str:
         """Describe the steps, one a line, with FLOPs."""

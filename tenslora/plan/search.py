@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from tenslora.plan.cost import Profile, entries
 from tenslora.plan.operands import Operand, operands_of
-from tenslora.plan.path import best_order
+from tenslora.plan.path import best_order, order_cost
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step, pair_up
 from tenslora.spec import Network, Term
 
-__all__ = ["Names", "Problem", "find_chain", "find_delta"]
+__all__ = ["Names", "Problem", "find_chain", "find_delta", "make_part"]
 
 #: The index of the tokens; no name of the language can be equal to it.
 ROW = "*row"
@@ -42,6 +42,10 @@ class Problem:
     def varying(self) -> tuple[str, ...]:
         """The sites over which x varies."""
         return tuple(site for site in self.network.sites if site not in self.shared)
+
+    def trains(self, operand: Operand) -> bool:
+        """Whether an operand needs a gradient."""
+        return operand.name not in self.frozen and not operand.is_constant
 
 
 class Names:
@@ -78,7 +82,7 @@ def find_delta(problem: Problem) -> tuple[Part, ...]:
         operands = operands_of(problem.network, term)
         arrays = [names.array(operand) for operand in operands]
         output = [index for index in target if index in term.indices]
-        trained = [o.name not in problem.frozen and not o.is_constant for o in operands]
+        trained = [problem.trains(operand) for operand in operands]
         sets = [a.indices for a in arrays]
         order = best_order(sets, output, problem.sizes, problem.profile, trained)
         tree = _tree(order, len(arrays))
@@ -95,10 +99,10 @@ def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
     sites = [s for s in network.sites if s in term.indices or s not in problem.shared]
     output = {ROW, *sites, *network.output}
     sizes = {**problem.sizes, ROW: problem.tokens}
-    trained = [o.name not in problem.frozen and not o.is_constant for o in operands]
-    order = best_order(
-        [*(a.indices for a in arrays), x], output, sizes, problem.profile, [*trained, True]
-    )
+    trained = [problem.trains(operand) for operand in operands]
+    inputs = [*(a.indices for a in arrays), x]
+    order = best_order(inputs, output, sizes, problem.profile, [*trained, True])
+    cost = order_cost(order, inputs, output, sizes, problem.profile, [*trained, True])
     tree = _tree(order, len(arrays) + 1)
     path = list(_along_x(tree, len(arrays)))
     stages = []
@@ -111,7 +115,28 @@ def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
         needed = output.union(*later)
         stages.append(_stage(problem, part, before, varies, needed, path[n + 1 :], arrays))
         before, varies = stages[-1].after, stages[-1].varies
-    return Chain(tuple(stages))
+    return Chain(tuple(stages), cost)
+
+
+def make_part(
+    order: Sequence[tuple[int, int]],
+    chosen: Sequence[int],
+    arrays: Sequence[Array],
+    operands: Sequence[Operand],
+    kept: Collection[str],
+    problem: Problem,
+    names: Names,
+) -> Part:
+    """Turn an order of contraction of some of the arrays into steps."""
+    tree = _tree(order, len(chosen))
+    return _part(_renumbered(tree, chosen), arrays, operands, kept, problem, names)
+
+
+def _renumbered(tree: object, numbers: Sequence[int]) -> object:
+    if isinstance(tree, tuple):
+        return tuple(_renumbered(branch, numbers) for branch in tree)
+    assert isinstance(tree, int)  # narrows the type
+    return numbers[tree]
 
 
 def _tree(order: Sequence[tuple[int, int]], count: int) -> object:

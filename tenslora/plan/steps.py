@@ -143,6 +143,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chain:
-    """The path of x through one term."""
+    """The path of x through one term.
+
+    ``cost`` is that of a step in training, in FLOPs of the profile, as
+    :func:`tenslora.plan.path.order_cost` counts.
+    """
 
     stages: tuple[Stage, ...]
+    cost: float = 0.0

@@ -124,6 +124,15 @@ def test_wrong_questions(change, code, part):
 
 def test_an_unknown_mode():
     plan = make_plan(parse("W[out in] = A[out in]"), {"out": 2, "in": 2})
-    with pytest.raises(PlanError, match="'apply' and 'delta'") as info:
+    with pytest.raises(PlanError, match="'apply', 'delta' and 'factors'") as info:
         plan.source("einsum")
     assert info.value.code == "E401"
+
+
+def test_the_normal_form_of_an_equation_that_has_none():
+    plan = make_plan(parse("W[(o p) (i j)] = C[o i] D[p j]"), dict.fromkeys("opij", 2))
+    assert plan.product is None
+    assert not plan.normal
+    with pytest.raises(PlanError, match="no product of a matrix") as info:
+        plan.source("factors")
+    assert info.value.code == "E409"

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.integrations.peft.shared import Shared
+from tenslora.nn.groups import Member
 from tenslora.nn.hooks import Piece, SiteHook
-from tenslora.nn.merge import MergedWeight, add_to
+from tenslora.nn.merge import MergedWeight, is_finite
 
 __all__ = ["Place", "TensLoraLinear"]
 
@@ -24,21 +25,27 @@ _BASE = "__base__"
 class Place(nn.Module):
     """The sites of one adapter in one module. Its bank is not registered here, but on the tuner."""
 
-    def __init__(self, shared: Shared, path: str, pieces: list[Piece]) -> None:
+    def __init__(
+        self, shared: Shared, path: str, pieces: list[Piece], member: Member | None = None
+    ) -> None:
         super().__init__()
-        self.hook = SiteHook(shared, path, pieces)  # type: ignore[arg-type]
+        self.hook = SiteHook(shared, path, pieces, member)  # type: ignore[arg-type]
 
-    def add(self, x: Tensor, output: Tensor, *, active: bool) -> Tensor:
-        """Return the output, with the update for x (..., in) where the adapter is active."""
+    def add(
+        self, x: Tensor, output: Tensor, *, active: bool, layer: nn.Module | None = None
+    ) -> Tensor:
+        """Return the output, with the update for x (..., in) where the adapter is active.
+
+        ``layer`` is the one that gave the output, where no update was added to it yet.
+        """
         names = {self.hook.pieces[0][1].adapter} if active else ()
-        updated = self.hook.apply(x, output, names)
+        updated = self.hook.apply(x, output, names, layer)
         return output if updated is None else updated
 
     def add_to_weight(self, weight: Tensor, shared: Shared) -> Tensor:
         """Add scale * W to a weight, in place; its layout is that of the module."""
         for _, bank, number in self.hook.pieces:
-            exact = shared.exact(bank, weight.device)
-            add_to(weight, bank.sites[number], exact.update(number))
+            shared.exact(bank, weight.device).add_to(weight, number)
         return weight
 
     def extra_repr(self) -> str:
@@ -90,8 +97,11 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         if names is not None and not self.disable_adapters:
             return self._mixed(x, result, names)
         active = () if self.disable_adapters else self.active_adapters
+        layer: nn.Module | None = self.base_layer
         for name, place in self.tenslora_places.items():
-            result = place.add(x, result, active=name in active)  # type: ignore[operator]
+            on = name in active
+            result = place.add(x, result, active=on, layer=layer)  # type: ignore[operator]
+            layer = None if on else layer
         return result
 
     def _check_mixed(self, x: Tensor, names: Sequence[str]) -> None:
@@ -150,7 +160,7 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         place: Any = self.tenslora_places[adapter]
         with torch.no_grad():
             merged: Tensor = place.add_to_weight(self.get_base_weight().clone(), self.shared)
-        if safe and not bool(torch.isfinite(merged).all()):
+        if safe and not is_finite(merged):
             what = "NaNs detected in the merged weights. "
             what += f"The adapter {adapter} seems to be broken: {place.hook.path}"
             advice = "Training diverged; merge without safe_merge merges it all the same."

@@ -10,6 +10,7 @@ from torch import nn
 
 from tenslora.nn.bank import Bank
 from tenslora.nn.context import OVERRIDES, Contexts
+from tenslora.nn.groups import Member
 from tenslora.nn.hooks import ForwardEnd, ForwardStart, remove_hooks
 from tenslora.nn.merge import ExactBank
 
@@ -26,6 +27,7 @@ class Shared:
     def __init__(self) -> None:
         self.contexts = Contexts()
         self.adapters: dict[str, dict[str, Bank]] = {}
+        self.members: dict[str, dict[str, Member]] = {}
         self.running: frozenset[str] = frozenset()
         self._exact: dict[Bank, ExactBank] | None = None
         self._start, self._end = ForwardStart(self), ForwardEnd(self)  # type: ignore[arg-type]

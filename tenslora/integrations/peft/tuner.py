@@ -28,6 +28,7 @@ from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.attaching import make_banks
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
+from tenslora.nn.groups import find_members
 from tenslora.nn.hooks import Piece
 
 __all__ = ["TensLoraModel"]
@@ -121,9 +122,11 @@ class TensLoraModel(BaseTuner):
                 self.add_module(name, nn.ModuleDict())
             self._modules[name][adapter_name] = bank  # type: ignore[index,operator]
         self.shared.adapters[adapter_name] = banks
+        self.shared.members[adapter_name] = find_members(banks.values())
 
     def _forget(self, adapter_name: str) -> None:
         for group in self.shared.adapters.pop(adapter_name, {}):
+            self.shared.members.pop(adapter_name, None)
             held: Any = self._modules[f"{self.prefix}{group}"]
             if adapter_name in held:
                 del held[adapter_name]
@@ -151,7 +154,8 @@ class TensLoraModel(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         pieces = self._pieces(adapter_name, current_key)
-        found = Place(self.shared, current_key, pieces)
+        member = self.shared.members[adapter_name].get(current_key)
+        found = Place(self.shared, current_key, pieces, member)
         if isinstance(target, TensLoraLinear):
             target.update_layer(adapter_name, found, inference_mode=peft_config.inference_mode)
             return

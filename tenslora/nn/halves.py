@@ -1,0 +1,187 @@
+"""The normal form of a bank: A and B of every site, and how A is shared out to groups of sites."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tenslora.nn.autograd import plain_only
+from tenslora.nn.ledger import Hold, Ledger
+
+__all__ = ["Halves", "Layout", "Place", "make_layout"]
+
+
+class Place(NamedTuple):
+    """Where a site finds its matrices.
+
+    ``group`` of the layout; the rows ``start`` to ``stop`` of that group's A; the number ``second``
+    of its B.
+    """
+
+    group: int
+    start: int
+    stop: int
+    second: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the A of all sites are laid out, one matrix for the sites that read one input.
+
+    Attributes
+    ----------
+    rank : of one A.
+    places : of each site.
+    rows : for each group the numbers of the A that its matrix holds, one below the other.
+    first, second : how many A and how many B there are; 0 where all sites share one.
+    """
+
+    rank: int
+    places: tuple[Place, ...]
+    rows: tuple[tuple[int, ...], ...]
+    first: int
+    second: int
+
+    @cached_property
+    def blocks(self) -> int:
+        """How many matrices the A of all sites are reshaped to, one a group; 0 where they are not.
+
+        They are where each group has A that follow each other, or where all groups share theirs.
+        """
+        width = len(self.rows[0])
+        if not self.first:
+            return 1
+        if all(row == self.rows[0] for row in self.rows):
+            return 1 if self.rows[0] == tuple(range(self.first)) else 0
+        regular = self.first % width == 0 and all(
+            row[0] % width == 0 and row == tuple(range(row[0], row[0] + width)) for row in self.rows
+        )
+        return self.first // width if regular else 0
+
+    def block(self, group: int) -> int:
+        """Which of the ``blocks`` is the matrix of a group."""
+        return 0 if self.blocks == 1 else self.rows[group][0] // len(self.rows[group])
+
+    def block_of(self, a: Tensor, number: int) -> Tensor:
+        """One of the ``blocks`` of A (sites, rank, in), as a view."""
+        return a.view(self.blocks, -1, a.shape[-1])[number]
+
+    def share_out(self, a: Tensor) -> tuple[Tensor, ...]:
+        """The matrix of each group, (rows, in), from A (sites, rank, in)."""
+        groups = range(len(self.rows))
+        if self.blocks == 1:
+            return (a.reshape(-1, a.shape[-1]),) * len(groups)
+        if self.blocks:
+            found = a.reshape(self.blocks, -1, a.shape[-1]).unbind(0)
+            return tuple(found[self.block(group)] for group in groups)
+        pieces = a.unbind(0)
+        return tuple(
+            pieces[row[0]] if len(row) == 1 else torch.cat([pieces[n] for n in row])
+            for row in self.rows
+        )
+
+
+def make_layout(
+    rank: int,
+    positions: Sequence[Mapping[str, int]],
+    sizes: Mapping[str, int],
+    first: Sequence[str],
+    second: Sequence[str],
+    groups: Sequence[Sequence[int]],
+) -> Layout:
+    """Lay out the matrices of a bank.
+
+    Parameters
+    ----------
+    rank : of A and B.
+    positions : of each site on each site index.
+    sizes : of the site indices.
+    first, second : the site indices that A and B carry, in order.
+    groups : the sites that read one input, each site in one group.
+
+    Examples
+    --------
+    >>> sites = [{"layer": n // 2, "proj": n % 2} for n in range(4)]
+    >>> sizes = {"layer": 2, "proj": 2}
+    >>> layout = make_layout(4, sites, sizes, ["layer"], ["layer", "proj"], [(0, 1), (2, 3)])
+    >>> layout.rows, layout.places[3]
+    (((0,), (1,)), Place(group=1, start=0, stop=4, second=3))
+    """
+    rows, places = [], dict[int, Place]()
+    for number, members in enumerate(groups):
+        row = tuple(dict.fromkeys(_flat(positions[n], sizes, first) for n in members))
+        rows.append(row)
+        for n in members:
+            start = rank * row.index(_flat(positions[n], sizes, first))
+            places[n] = Place(number, start, start + rank, _flat(positions[n], sizes, second))
+    return Layout(
+        rank,
+        tuple(places[n] for n in range(len(positions))),
+        tuple(rows),
+        math.prod(sizes[s] for s in first) if first else 0,
+        math.prod(sizes[s] for s in second) if second else 0,
+    )
+
+
+def _flat(position: Mapping[str, int], sizes: Mapping[str, int], names: Sequence[str]) -> int:
+    number = 0
+    for name in names:
+        number = number * sizes[name] + position[name]
+    return number
+
+
+class Halves:
+    """A and B of one forward, taken apart once: ``W[site] = B.mT @ A``, not scaled.
+
+    Attributes
+    ----------
+    a : the matrix (rows, in) of each group.
+    b : the matrices (rank, out).
+    firsts, seconds : where their gradients are added up, ``None`` where autograd does it.
+    """
+
+    __slots__ = ("a", "b", "firsts", "layout", "seconds")
+
+    def __init__(self, layout: Layout, a: Tensor, b: Tensor) -> None:
+        self.layout = layout
+        self.firsts: Ledger | None = None
+        self.seconds: Ledger | None = None
+        if torch.is_grad_enabled() and not plain_only():
+            if a.requires_grad and layout.blocks:
+                self.firsts = Ledger(a, layout.blocks, layout.block_of)
+                a = Hold.apply(a, self.firsts)
+            if b.requires_grad:
+                self.seconds = Ledger(b, max(1, layout.second), _one if layout.second else _all)
+                b = Hold.apply(b, self.seconds)
+        # indexing would write a full gradient for each site
+        self.a, self.b = layout.share_out(a), b.unbind(0) if layout.second else (b,)
+
+    def of(self, site: int) -> tuple[Tensor, Tensor]:
+        """A (rank, in) and B (rank, out) of one site."""
+        place = self.layout.places[site]
+        a = self.a[place.group]
+        if a.shape[0] != self.layout.rank:
+            a = a[place.start : place.stop]
+        return a, self.b[place.second]
+
+    def first(self, group: int) -> tuple[Ledger, int] | None:
+        """Where the gradient of a group's A goes."""
+        return None if self.firsts is None else (self.firsts, self.layout.block(group))
+
+    def second(self, number: int) -> tuple[Ledger, int] | None:
+        """Where the gradient of a B goes."""
+        return None if self.seconds is None else (self.seconds, number)
+
+
+def _one(whole: Tensor, number: int) -> Tensor:
+    return whole[number]
+
+
+def _all(whole: Tensor, number: int) -> Tensor:
+    return whole
