@@ -82,6 +82,7 @@ CODES: dict[str, str] = {
     "E308": "an unknown dropout point, or a probability outside [0, 1)",
     "E309": "a seed that is not a non-negative integer",
     "E310": "two families whose settings do not go together",
+    "E311": "a start from the weights that does not fit the equation or the weights",
     "E320": "a picture of an unknown kind",
     # adapters on models
     "E401": "an unknown mode of a plan",
@@ -110,6 +111,7 @@ CODES: dict[str, str] = {
     "E516": "checkpointed forwards with different adapters wait for one backward",
     "E517": "an adapter that cannot be lifted to another family",
     "E518": "an adapter that a plain LoRA does not hold",
+    "E519": "weights that an adapter cannot start from",
     "E530": "a method of PEFT's own that has the name of this one",
     "E531": "settings of a PEFT configuration that do not go together",
     "E532": "modules of a PEFT adapter that are not where they were",

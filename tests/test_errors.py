@@ -159,7 +159,7 @@ def test_the_caret_of_a_long_line_stands_under_its_character(at):
             lambda: tl.Family.from_json({**LORA.to_json(), "colour": "red"}),
             "E602: family JSON has unknown keys colour\n"
             "  The keys are aliases, dropout, equation, evaluated, frozen, init, lr, name, notes, "
-            "ranks, repository, scale, schema, source, starts_nonzero, summary.",
+            "ranks, repository, scale, schema, source, start, starts_nonzero, summary.",
         ),
     ],
 )

@@ -54,6 +54,7 @@ def _facts(family: Family) -> str:
         "Shape": kind,
         "Shared": over or "nothing: each weight matrix has cores of its own",
         "Scale": f"`{family.scale}`",
+        "Start": f"`{family.start}` of the weights" if family.start else "",
         "Dropout": ", ".join(f"{point} {p:g}" for point, p in family.dropout.items()),
         "Also called": ", ".join(f"`{alias}`" for alias in family.aliases),
         "Source": source_link(family.source),

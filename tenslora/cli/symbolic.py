@@ -95,6 +95,7 @@ def _describe(family: Family) -> dict[str, Any]:
             for name, core in network.cores.items()
         },
         "scale": str(family.scale),
+        "start": str(family.start or ""),
         "dropout": dict(family.dropout),
         "lr": dict(family.lr),
         "ranks": dict(family.ranks),
@@ -121,6 +122,7 @@ def _page(family: Family) -> str:
         ("input", " ".join(network.input)),
         ("bonds", " ".join(network.bonds) or "none: no ranks to choose"),
         ("scale", str(family.scale)),
+        ("start", f"{family.start} of the weights" if family.start else ""),
     ]
     rows += [("ranks", " ".join(f"{b}={r}" for b, r in family.ranks.items()))]
     rows += [("dropout", ", ".join(f"{k} {p:g}" for k, p in family.dropout.items()))]

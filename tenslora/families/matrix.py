@@ -37,6 +37,7 @@ pissa = register(
         name="pissa",
         init={"B": "orthogonal", "A": "orthogonal", "N": "-copy(B)", "M": "copy(A)"},
         frozen=("N", "M"),
+        start="root_svd(B, A)",
         summary="LoRA from the principal singular vectors of the weight, less where it starts",
         source="Meng et al. 2024, arXiv 2404.02948",
         repository="GraphPKU/PiSSA",
@@ -67,6 +68,7 @@ lora_xs = register(
         name="lora_xs",
         init={"U": "orthogonal", "R": "normal(1e-05)", "V": "orthogonal"},
         frozen=("U", "V"),
+        start="svd(U, V)",
         scale="alpha/r",
         summary="a small trained matrix between frozen singular vectors of the weight",
         source="Bałazy et al. 2024, arXiv 2405.17604",
@@ -83,12 +85,14 @@ tinylora = register(
         name="tinylora",
         init={"U": "orthogonal", "v": "zeros", "P": "normal(1)", "V": "orthogonal"},
         frozen=("U", "P", "V"),
+        start="svd(U, V)",
         summary="LoRA-XS whose matrix is a trained mixture of frozen random ones",
         source="Morris et al. 2026, arXiv 2602.04118",
         evaluated="Qwen2.5-7B (GSM8K, MATH and others, by reinforcement learning)",
         notes=(
             "The paper does not say how P is distributed; PEFT draws it anew for each weight, with "
-            "variance 1/r, and shares v over groups of weights"
+            "variance 1/r, and shares v over groups of weights. The singular values are on U, as "
+            "in the paper; PEFT puts a root of them on each side"
         ),
     )
 )

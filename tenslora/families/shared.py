@@ -61,6 +61,7 @@ craft = register(
             "L0": "copy(L)",
         },
         frozen=("G", "U", "V", "D", "J0", "K0", "L0"),
+        start="hosvd(G, U, V, D)",
         summary="a frozen Tucker of the stacked weights, a trained square matrix on each factor",
         source="Dewage et al. 2026, arXiv 2602.17510",
         evaluated="RoBERTa-base and large (GLUE)",

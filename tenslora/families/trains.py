@@ -95,6 +95,7 @@ dota = register(
             "N3": "copy(G3)",
         },
         frozen=("N1", "N2", "N3"),
+        start="tt_svd(G1, G2, G3)",
         summary="a tensor-train matrix from the weight, less where it starts",
         source="Hu et al. 2024, arXiv 2412.20891",
         evaluated="LLaMA-2 and 3 (commonsense, arithmetic)",

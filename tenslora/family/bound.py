@@ -13,7 +13,7 @@ from tenslora.draw import Drawing
 from tenslora.errors import FamilyError
 from tenslora.family.memory import Memory, check_tokens, state_numbers
 from tenslora.family.picture import bound_page, draw_bound
-from tenslora.init import draw
+from tenslora.init import draw, from_weights
 from tenslora.plan import (
     CPU,
     Plan,
@@ -167,13 +167,38 @@ class Bound:
             }
         )
 
-    def arrays(self, seed: int = 0, key: str = "") -> dict[str, NDArray[np.float64]]:
-        """Draw the start of every core, in float64; the same numbers for the same seed and key."""
+    def arrays(
+        self, seed: int = 0, key: str = "", weights: Any = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Draw the start of every core, in float64; the same numbers for the same seed and key.
+
+        ``weights``, stacked in the shape of the target, fill the cores of a family with a start
+        from the weights. Without them these are drawn like the others.
+        """
         init, network = self.family.init, self.network
-        return {
+        drawn = {
             name: draw(init[name], core, network, self.sizes, seed, key)
             for name, core in network.cores.items()
         }
+        return drawn if weights is None else {**drawn, **self.filled(weights)}
+
+    def filled(self, weights: Any) -> dict[str, NDArray[np.float64]]:
+        """Return the cores that the weights fill, and the copies of these; none without a start.
+
+        Raises
+        ------
+        FamilyError
+            E311 where the weights have another shape, or less than a rank.
+        """
+        if self.family.start is None:
+            return {}
+        found = from_weights(self.family.start, self.network, self.sizes, weights)
+        copies = {
+            name: (rule.value or 1.0) * found[rule.of]
+            for name, rule in self.family.init.items()
+            if rule.of in found and rule.of is not None
+        }
+        return {**found, **copies}
 
     def draw(self, path: str | PathLike[str] | None = None, *, what: str = "network") -> Drawing:
         """Draw the network or the plan, and write the picture where a path is given.

@@ -15,7 +15,7 @@ from tenslora.family.picture import draw_family, family_page
 from tenslora.family.scale import Scale, parse_scale
 from tenslora.family.settings import check_dropout, check_lr, known_cores
 from tenslora.family.start import check_start
-from tenslora.init import InitRule, parse_rule, resolve_copies
+from tenslora.init import InitRule, WeightStart, parse_rule, parse_start, resolve_copies
 from tenslora.spec import Network, parse
 from tenslora.spec.schema import check_keys, check_schema
 
@@ -43,6 +43,7 @@ class Family:
     evaluated : the models and data on which its source tried it.
     notes : where codes and papers disagree, and what is followed here.
     starts_nonzero : the family means to change the model before training.
+    start : the decomposition of the weights that fills some cores; ``init`` where there are none.
     """
 
     network: Network
@@ -60,6 +61,7 @@ class Family:
     evaluated: str = ""
     notes: str = ""
     starts_nonzero: bool = False
+    start: WeightStart | None = None
 
     @property
     def equation(self) -> str:
@@ -231,6 +233,7 @@ class Family:
             "evaluated": self.evaluated,
             "notes": self.notes,
             "starts_nonzero": self.starts_nonzero,
+            "start": "" if self.start is None else str(self.start),
         }
 
     @classmethod
@@ -282,9 +285,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "evaluated": (str,),
     "notes": (str,),
     "starts_nonzero": (bool,),
+    "start": (str,),
 }
 #: Keys that files of the first releases do not have.
-_LATER = frozenset({"repository", "evaluated", "notes"})
+_LATER = frozenset({"repository", "evaluated", "notes", "start"})
 _KEYS = set(_KINDS) - _LATER
 
 
@@ -309,6 +313,7 @@ def family(
     evaluated: str = "",
     notes: str = "",
     starts_nonzero: bool = False,
+    start: str | WeightStart | None = None,
 ) -> Family:
     """Define an adapter family by its equation.
 
@@ -326,6 +331,8 @@ def family(
     ranks : default ranks by bond.
     name, aliases, source, summary, repository, evaluated, notes : for the catalogue.
     starts_nonzero : say so when the update is meant to be nonzero before training.
+    start : a decomposition of the weights that fills some cores where a model is at hand, such as
+        ``svd(U, V)`` (:class:`~tenslora.init.WeightStart`).
 
     Raises
     ------
@@ -363,5 +370,6 @@ def family(
         evaluated=evaluated,
         notes=notes,
         starts_nonzero=starts_nonzero,
+        start=parse_start(str(start or ""), network),
     )
     return made(**ranks) if ranks else made

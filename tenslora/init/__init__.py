@@ -9,5 +9,14 @@ from __future__ import annotations
 
 from tenslora.init.draws import draw
 from tenslora.init.rule import InitRule, parse_rule, resolve_copies
+from tenslora.init.weights import WeightStart, from_weights, parse_start
 
-__all__ = ["InitRule", "draw", "parse_rule", "resolve_copies"]
+__all__ = [
+    "InitRule",
+    "WeightStart",
+    "draw",
+    "from_weights",
+    "parse_rule",
+    "parse_start",
+    "resolve_copies",
+]

@@ -22,6 +22,7 @@ from tenslora.nn.design import (
 )
 from tenslora.nn.registry import Registry, check_name, check_nesting, registry_of
 from tenslora.nn.site import Site
+from tenslora.nn.starting import start_from_weights
 
 __all__ = ["attach", "build", "make_banks"]
 
@@ -176,6 +177,7 @@ def make_banks(
         _ = bank.program  # plan now: what cannot be planned is refused before anything changes
         if seed is not None:
             bank.draw(seed, design.key(group))
+            start_from_weights(model, bank)
         banks[group.name] = bank
     return banks
 
