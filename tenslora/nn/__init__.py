@@ -14,9 +14,20 @@ from __future__ import annotations
 from tenslora.nn.adapter import Adapter
 from tenslora.nn.attaching import attach
 from tenslora.nn.bank import Bank
+from tenslora.nn.export import Exported
 from tenslora.nn.registry import active, adapters
 from tenslora.nn.site import Site
 from tenslora.nn.sites import find_sites
 from tenslora.nn.state import load
 
-__all__ = ["Adapter", "Bank", "Site", "active", "adapters", "attach", "find_sites", "load"]
+__all__ = [
+    "Adapter",
+    "Bank",
+    "Exported",
+    "Site",
+    "active",
+    "adapters",
+    "attach",
+    "find_sites",
+    "load",
+]
