@@ -94,6 +94,9 @@ def small_sizes(family: Family, known: Mapping[str, int] | None = None) -> dict[
     derived = [s[-1] for n, s in totals.items() if n in known and n not in network.indices]
     free = [index for index in network.indices if index not in derived]
     *others, ones = ({**candidate, **known} for candidate in _candidates(free))
+    if family.start is not None:  # ranks that the weights have
+        low = dict.fromkeys(network.bonds, 2)
+        others = [{**candidate, **low, **known} for candidate in others]
     for candidate in others:
         with contextlib.suppress(SizeError):
             return complete_sizes(network, candidate)
