@@ -29,16 +29,16 @@ _TEXT = re.compile(r"\s*(\w+)\s*\(([^()]*)\)\s*")
 class WeightStart:
     """A decomposition of the weights, and the cores that it fills.
 
-    =====================  ====================================================================
-    rule                   values
-    =====================  ====================================================================
-    ``svd(U, V)``          singular vectors of each weight, the singular values on U
-    ``root_svd(B, A)``     the same, a root of the singular values on each (PiSSA)
-    ``tt_svd(G1, G2, ..)`` a tensor-train matrix of each weight, the last singular values on the
-                           last core (Oseledets 2011; DoTA)
-    ``hosvd(G, U, V, ..)`` the core and factors of the Tucker tensor of stacked weights, by the
-                           singular vectors of its unfoldings (De Lathauwer et al. 2000; CRAFT)
-    =====================  ====================================================================
+    ======================  ===================================================================
+    rule                    values
+    ======================  ===================================================================
+    ``svd(U, V)``           singular vectors of each weight, the singular values on U
+    ``root_svd(B, A)``      the same, a root of the singular values on each (PiSSA)
+    ``tt_svd(G1, G2, ..)``  a tensor-train matrix of each weight, the last singular values on the
+                            last core (Oseledets 2011; DoTA)
+    ``hosvd(G, U, V, ..)``  the core and factors of the Tucker tensor of stacked weights, by the
+                            singular vectors of its unfoldings (De Lathauwer et al. 2000; CRAFT)
+    ======================  ===================================================================
     """
 
     kind: str
