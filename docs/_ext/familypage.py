@@ -10,6 +10,7 @@ from order import Order
 
 from tenslora.draw import to_latex
 from tenslora.errors import TensloraError
+from tenslora.families.checks import checks_of
 from tenslora.family import Bound, Family, model_shape
 
 _SHOWN = 8  # the rank at which the order of contraction is shown
@@ -53,9 +54,14 @@ def _facts(family: Family) -> str:
         "Shape": kind,
         "Shared": over or "nothing: each weight matrix has cores of its own",
         "Scale": f"`{family.scale}`",
+        "Start": f"`{family.start}` of the weights" if family.start else "",
         "Dropout": ", ".join(f"{point} {p:g}" for point, p in family.dropout.items()),
         "Also called": ", ".join(f"`{alias}`" for alias in family.aliases),
         "Source": source_link(family.source),
+        "Code": family.repository
+        and f"[{family.repository}](https://github.com/{family.repository})",
+        "Tried on": family.evaluated,
+        "Notes": family.notes,
     }
     return "\n\n".join(f"{key}\n: {value}" for key, value in items.items() if value)
 
@@ -184,11 +190,12 @@ def _link(name: str) -> str:
 
 
 def _checks(family: Family) -> str:
-    checks = getattr(family, "checks", ())
-    if not checks:
-        return ""
-    items = [checks] if isinstance(checks, str) else checks
-    return "## Independent checks\n\n" + "\n".join(f"- {item}" for item in items)
+    items = [
+        f"- {against}: {text}"
+        for against, texts in checks_of(family.label).items()
+        for text in texts
+    ]
+    return "## Independent checks\n\n" + "\n".join(items) if items else ""
 
 
 def _use(family: Family) -> str:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import specialcases
 
+import tenslora
 from benchmarks import tables
 from tenslora import errors
+from tenslora.families.checks import CHECKS, checks_of
+from tenslora.families.outside import OUTSIDE
 from tenslora.integrations.comparison import Comparison
 from tenslora.testing import abilities
 
@@ -38,6 +41,26 @@ def error_index() -> str:
         head = "| code | what it says |\n|---|---|"
         parts.append(f"## {title}\n\n{{class}}`~tenslora.errors.{name}`\n\n{head}\n{rows}\n")
     return "\n".join(parts)
+
+
+def checked() -> str:
+    """Return the table of families and what each is held against."""
+    heads = [*dict.fromkeys(check.against for check in CHECKS), "numpy formula"]
+    lines = [f"| family | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name in tenslora.registered():
+        found = checks_of(name)
+        marks = ["yes" if head in found or head == heads[-1] else "" for head in heads]
+        lines.append(f"| [{name}](families/{name}.md) | {' | '.join(marks)} |")
+    return "\n".join(lines) + "\n"
+
+
+def outside() -> str:
+    """Return the table of methods that are no equation."""
+    rows = [
+        f"| {o.name} | {o.reason} | {f'`{o.instead}`' if o.instead else ''} | {o.source} |"
+        for o in OUTSIDE
+    ]
+    return "\n".join(["| method | why | instead | source |", "|---|---|---|---|", *rows, ""])
 
 
 def experiments(results: Path, folder: Path) -> str:
@@ -86,6 +109,8 @@ def write_pages(docs: Path) -> None:
     folder = docs / "_generated"
     pages: dict[str, Callable[[], str]] = {
         "errors": error_index,
+        "checked": checked,
+        "outside": outside,
         "performance": tables.report,
         "works": lambda: works(docs.parent / "tests" / "testing" / "works.json"),
         "lattice": lambda: specialcases.special_cases(folder),
