@@ -155,7 +155,7 @@ def fit(
     ----------
     family : the family, its name, or a family made of an equation.
     target : the updates, scale included: (\*sites, out, in), or with an axis for each index.
-    ranks, params, like, alpha : as for :meth:`Family.bind`.
+    ranks, params, like, alpha : as for ``bind``.
     sizes : sizes that the shape of the target does not tell: of the members of a group.
     cores : values for frozen cores; by default those that ``seed`` draws.
     method : ``auto``; ``svd``, nested singular value decompositions of cores that form a tree
