@@ -9,5 +9,22 @@ True
 from __future__ import annotations
 
 from tenslora.decompose.fitting import METHODS, Fit, fit
+from tenslora.decompose.needed import Need, needed
+from tenslora.decompose.ranking import bond_spectra, keep_energy
+from tenslora.decompose.spectrum import ENERGIES, Spectrum, spectrum
+from tenslora.decompose.updates import Updates, stack
 
-__all__ = ["METHODS", "Fit", "fit"]
+__all__ = [
+    "ENERGIES",
+    "METHODS",
+    "Fit",
+    "Need",
+    "Spectrum",
+    "Updates",
+    "bond_spectra",
+    "fit",
+    "keep_energy",
+    "needed",
+    "spectrum",
+    "stack",
+]
