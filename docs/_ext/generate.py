@@ -11,6 +11,7 @@ import specialcases
 
 from benchmarks import tables
 from tenslora import errors
+from tenslora.decompose import Need
 from tenslora.integrations.comparison import Comparison
 
 _CLASSES = {
@@ -75,6 +76,17 @@ def _comparison(path: Path, folder: Path) -> str:
     return "\n".join(lines)
 
 
+def spectra(results: Path) -> str:
+    """Return, for each kept spectrum, what families need of a trained adapter, and the commands."""
+    parts = []
+    for path in sorted(results.glob("*/spectrum.json")):
+        kept = json.loads(path.read_text(encoding="utf-8"))["needed"]
+        need = Need(tuple(kept["energies"]), kept["families"], kept["left_out"])
+        about = path.with_name("about.md").read_text(encoding="utf-8").strip()
+        parts.append(f"{about}\n\n```text\n{need!r}\n```\n")
+    return "\n".join(parts)
+
+
 def write_pages(docs: Path) -> None:
     """Write every generated page, where its text has changed."""
     results = docs.parent / "benchmarks" / "results"
@@ -83,6 +95,7 @@ def write_pages(docs: Path) -> None:
         "errors": error_index,
         "performance": tables.report,
         "lattice": lambda: specialcases.special_cases(folder),
+        "spectra": lambda: spectra(results),
         "experiments": lambda: experiments(results, folder),
     }
     folder.mkdir(exist_ok=True)
