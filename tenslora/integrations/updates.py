@@ -21,7 +21,7 @@ from tenslora.nn.record import read_record
 from tenslora.nn.site import Label, Site
 from tenslora.spec import complete_sizes, core_shape
 
-__all__ = ["read_updates"]
+__all__ = ["read_lora", "read_updates"]
 
 _Piece = tuple[Mapping[str, Label], NDArray[np.float64]]
 _PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
@@ -51,7 +51,7 @@ def read_updates(path: str | Path, *, heads: int | None = None) -> tuple[Updates
     """
     place = Path(path)
     if place.is_dir():
-        return stack(_read_lora(place), heads)
+        return stack(((coords, array) for _, coords, array in read_lora(place)), heads)
     tensors, metadata = _open(place)
     if "tenslora" not in metadata:
         what = f"{place} is no adapter of tenslora"
@@ -100,7 +100,14 @@ def _read_group(
         yield dict(site.coords), dense[tuple(position[s] for s in network.sites)]
 
 
-def _read_lora(folder: Path) -> Iterator[_Piece]:
+def read_lora(folder: Path) -> Iterator[tuple[str, Mapping[str, Label], NDArray[np.float64]]]:
+    """Read a LoRA checkpoint of PEFT: for each weight its path, its place and its update.
+
+    Raises
+    ------
+    StateError
+        As :func:`read_updates`.
+    """
     config = _config(folder / "adapter_config.json")
     tensors, _ = _open(folder / "adapter_model.safetensors")
     names = [n[: -len(_A)] for n in tensors if n.endswith(_A)]
@@ -115,7 +122,7 @@ def _read_lora(folder: Path) -> Iterator[_Piece]:
         path = name.removeprefix(_PREFIX)
         _, layer, rest = take_apart(path)
         where: dict[str, Label] = {"proj": ".".join(rest), "layer": 0 if layer is None else layer}
-        yield where, _scale(config, path, a.shape[0]) * (b @ a)
+        yield path, where, _scale(config, path, a.shape[0]) * (b @ a)
 
 
 def _config(path: Path) -> dict[str, Any]:
