@@ -20,7 +20,7 @@ from tenslora.integrations.config import CompareConfig, FinetuneConfig, Training
 if TYPE_CHECKING:
     from tenslora.integrations.comparing import compare
     from tenslora.integrations.comparison import Comparison
-    from tenslora.integrations.compressing import Compressed, compress
+    from tenslora.integrations.compressing import Compressed, compress, recompress
     from tenslora.integrations.demonstration import demo
     from tenslora.integrations.finetuning import Report, finetune
     from tenslora.integrations.updates import read_updates
@@ -37,6 +37,7 @@ __all__ = [
     "demo",
     "finetune",
     "read_updates",
+    "recompress",
 ]
 
 _LAZY = {
@@ -44,6 +45,7 @@ _LAZY = {
     "Compressed": "compressing",
     "compare": "comparing",
     "compress": "compressing",
+    "recompress": "compressing",
     "demo": "demonstration",
     "Report": "finetuning",
     "finetune": "finetuning",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tenslora.decompose import Fit, fit
-from tenslora.family import Family
+from tenslora.decompose import Fit, fit, keep_energy
+from tenslora.errors import FitError
+from tenslora.family import Bound, Family, Scale
 from tenslora.integrations.updates import read_lora
 from tenslora.nn import Adapter, Site, attach
+from tenslora.nn.attaching import build
 from tenslora.nn.bank import Bank
-from tenslora.nn.design import Group
+from tenslora.nn.design import Design, Group
+from tenslora.nn.lifting import take_place
 
-__all__ = ["Compressed", "compress"]
+__all__ = ["Compressed", "compress", "recompress"]
 
 
 @dataclass(frozen=True)
@@ -106,16 +109,9 @@ def _pieces(source: Adapter | str | Path) -> list[tuple[Site, NDArray[np.float64
 def _fit(
     bank: Bank, group: Group, arrays: Sequence[NDArray[np.float64]], tolerance: float | None
 ) -> Fit:
-    """Fit the cores of one bank, and put them there. Weights of one place are tied: their mean."""
+    """Fit the cores of one bank, and put them there."""
     bound = group.bound
-    shape = [bound.sizes[site] for site in bound.network.sites]
-    target = np.zeros([*shape, *arrays[0].shape])
-    count = np.zeros(shape)
-    for array, place in zip(arrays, group.grid.positions, strict=True):
-        at = tuple(place[s] for s in bound.network.sites)
-        target[at] += array
-        count[at] += 1
-    target /= count[..., None, None]
+    target = _target(group, arrays)
     sizes = {i: n for i, n in bound.sizes.items() if i not in bound.ranks}
     held = {n: t.detach().double().cpu().numpy() for n, t in bank.cores().items()}
     fixed = {name: held[name] for name in bound.family.frozen}
@@ -127,3 +123,75 @@ def _fit(
             if core not in fixed:
                 tensor.copy_(torch.from_numpy(found.cores[core]))
     return found
+
+
+def _target(group: Group, arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Stack updates at the places of their sites; those of one place are tied, and give a mean."""
+    sites = group.bound.network.sites
+    shape = [group.bound.sizes[site] for site in sites]
+    target, count = np.zeros([*shape, *arrays[0].shape]), np.zeros(shape)
+    for array, place in zip(arrays, group.grid.positions, strict=True):
+        at = tuple(place[s] for s in sites)
+        target[at] += array
+        count[at] += 1
+    return np.asarray(target / count[..., None, None])
+
+
+def recompress(adapter: Adapter, tolerance: float) -> Compressed:
+    """Replace a trained adapter by one of the same family at the lowest ranks that keep its update.
+
+    The ranks are those of the adapter's own spectra (:func:`tenslora.decompose.keep_energy`), and
+    the cores come orthogonal but for one, the gauge in which bonds can be cut best. Sites, scale,
+    dropout, modules in ``train`` and the name stay. The parameters are new, and so has to be the
+    optimiser: nothing of its state is carried over.
+
+    Parameters
+    ----------
+    adapter : attached and not merged; it is detached.
+    tolerance : the relative error that each shape of weights may have.
+
+    Raises
+    ------
+    FitError
+        E903 for a family whose cores are no tree, E905 for a tolerance outside (0, 1); the model is
+        as it was.
+    AttachError
+        E510, E511 for an adapter that is not attached, or merged.
+    """
+    adapter._check_attached()
+    adapter._check_merged(False, "Unmerge it first.")
+    good = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    if not good or not 0.0 < tolerance < 1.0:
+        what = f"tolerance={tolerance!r} is out of range"
+        raise FitError("E905", what, advice="Give a part between 0 and 1, such as 0.01.")
+    groups, fits, lost, total = [], {}, 0.0, 0.0
+    for group in adapter.design.groups:
+        with torch.no_grad():
+            arrays = [adapter.delta(site).double().cpu().numpy() for site in group.sites]
+        bound = group.bound
+        sizes = {i: n for i, n in bound.sizes.items() if i not in bound.ranks}
+        target = _target(group, arrays) / bound.scale
+        unit = replace(bound.family, scale=Scale("constant"))
+        found = keep_energy(unit, target, 1.0 - tolerance**2, sizes=sizes)
+        kept = Bound(bound.family, found.bound.sizes, bound.scale)
+        groups.append(Group(group.name, group.sites, group.grid, kept))
+        fits[group.name] = found
+        norm = float((target**2).sum()) * bound.scale**2
+        lost, total = lost + norm * found.error**2, total + norm
+    made = _built(adapter, groups, fits)
+    error = float(np.sqrt(lost / total)) if total else 0.0
+    return Compressed(made, fits, error, made.trainable_parameters)
+
+
+def _built(adapter: Adapter, groups: Sequence[Group], fits: Mapping[str, Fit]) -> Adapter:
+    """Make the adapter of these groups with the cores of the fits, in the place of the other."""
+    design = Design(adapter.family, tuple(groups), adapter.design.dropout, adapter.design.train)
+    bank = next(iter(adapter.banks.values()))
+    device = next(iter(bank.cores().values())).device
+    made = build(adapter.model, design, adapter.name, seed=None, dtype=bank.dtype, device=device)
+    with torch.no_grad():
+        for name, found in fits.items():
+            for core, tensor in made.banks[name].cores().items():
+                tensor.copy_(torch.from_numpy(found.cores[core]))
+    take_place(adapter, made)
+    return made

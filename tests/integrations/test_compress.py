@@ -12,7 +12,7 @@ from torch import nn
 
 import tenslora as tl
 from tenslora.errors import FitError
-from tenslora.integrations.compressing import compress
+from tenslora.integrations.compressing import compress, recompress
 
 
 @pytest.fixture
@@ -91,3 +91,46 @@ def test_a_missed_tolerance_leaves_the_model_as_it_was(model, trained):
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert trained.active
+
+
+@pytest.mark.parametrize("family", ["lora", "fact_tt", "metatt4", "tenslora.qkv_depth"])
+def test_ranks_that_nothing_uses_are_cut(model, family):
+    small = tl.attach(model, family, targets=["q", "k"], ranks=2, alpha=6.0, name="small")
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    large = compress(model, small, family, ranks=2, name="large").adapter
+    wide = {bond: min(6, 2 + 2 * n) for n, bond in enumerate(large.family.bonds, 1)}
+    wide |= {b: 2 for b in wide if family == "tenslora.qkv_depth" and b in "cd"}
+    grown = compress(model, small, family, ranks=wide, name="grown").adapter
+    before = stacked(small)
+    found = recompress(grown, 1e-4)
+    (bound,) = found.adapter.bounds.values()
+    assert all(rank <= 2 for rank in bound.ranks.values())
+    distance = np.linalg.norm(stacked(found.adapter) - before) / np.linalg.norm(before)
+    assert distance < 1e-4
+    assert found.adapter.name == "grown"
+    assert not grown.attached
+    assert tl.adapters(model)["grown"] is found.adapter
+
+
+def test_a_tolerance_is_kept_and_lowers_parameters(model, trained):
+    before = stacked(trained)
+    count, scale = trained.trainable_parameters, trained.bounds["8x8"].scale
+    found = recompress(trained, 0.7)
+    distance = np.linalg.norm(stacked(found.adapter) - before) / np.linalg.norm(before)
+    assert 0.0 < distance <= 0.7
+    assert found.error == pytest.approx(distance, rel=1e-4)
+    assert found.parameters < count
+    assert found.adapter.bounds["8x8"].scale == scale
+
+
+def test_what_cannot_be_recompressed_stays(model, trained):
+    for tolerance in (0.0, 1.0, "a"):
+        with pytest.raises(FitError, match="E905"):
+            recompress(trained, tolerance)
+    lorta = tl.attach(model, "lorta", targets=["q", "k"], ranks=2, sizes={"head": 2}, name="cp")
+    with pytest.raises(FitError, match="E903"):
+        recompress(lorta, 0.1)
+    assert lorta.attached
+    assert trained.attached
