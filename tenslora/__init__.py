@@ -57,6 +57,7 @@ from tenslora.spec import Network, parse
 
 if TYPE_CHECKING:
     import tenslora.families as families
+    from tenslora.decompose import Fit, fit
     from tenslora.integrations.peft import TensLoraConfig
     from tenslora.nn import Adapter, Site, active, adapters, attach, load
     from tenslora.nn.lora import load_lora
@@ -67,6 +68,7 @@ __all__ = [
     "Adapter",
     "Bound",
     "Family",
+    "Fit",
     "InitRule",
     "Network",
     "RedundantRankWarning",
@@ -86,6 +88,7 @@ __all__ = [
     "embeds",
     "families",
     "family",
+    "fit",
     "freeze",
     "hadamard",
     "hierarchical_tucker",
@@ -118,9 +121,10 @@ __all__ = [
 _LAZY_NAMES = dict.fromkeys(
     ("Adapter", "Site", "active", "adapters", "attach", "load"), "tenslora.nn"
 )
+_LAZY_NAMES |= dict.fromkeys(("Fit", "fit"), "tenslora.decompose")
 _LAZY_NAMES["load_lora"] = "tenslora.nn.lora"
 _LAZY_NAMES["TensLoraConfig"] = "tenslora.integrations.peft"
-_LAZY_MODULES = frozenset({"families", "nn", "backends", "testing", "integrations"})
+_LAZY_MODULES = frozenset({"decompose", "families", "nn", "backends", "testing", "integrations"})
 
 
 when_imported("peft", "tenslora.integrations.peft")

@@ -19,6 +19,7 @@ __all__ = [
     "AttachError",
     "DataError",
     "FamilyError",
+    "FitError",
     "PlanError",
     "RedundantRankWarning",
     "SizeError",
@@ -157,6 +158,12 @@ CODES: dict[str, str] = {
     "E806": "a word that nothing in the catalogue mentions",
     "E807": "a file or folder that cannot be read or written",
     "E808": "not enough memory",
+    # fitting
+    "E901": "a target of another shape than the equation's",
+    "E902": "a target that is no array of finite numbers",
+    "E903": "a family that cannot be fitted, or not in this way",
+    "E904": "a fit that misses the tolerance",
+    "E905": "a setting of a fit that is out of range",
 }
 
 
@@ -245,6 +252,10 @@ class StateError(TensloraError, ValueError):
 
 class DataError(TensloraError, ValueError):
     """Data, a task or a model for the fine-tuning commands cannot be used (E7xx)."""
+
+
+class FitError(TensloraError, ValueError):
+    """A family cannot be fitted to a target, or not closely enough (E9xx)."""
 
 
 class UsageError(TensloraError):

@@ -14,6 +14,7 @@ from benchmarks import tables
 from tenslora import errors
 from tenslora.families.checks import CHECKS, checks_of
 from tenslora.families.outside import OUTSIDE
+from tenslora.decompose import Need
 from tenslora.integrations.comparison import Comparison
 from tenslora.testing import abilities
 
@@ -26,6 +27,7 @@ _CLASSES = {
     "6": ("Checkpoints and JSON", "StateError"),
     "7": ("Data and tasks", "DataError"),
     "8": ("The command line", "UsageError"),
+    "9": ("Fitting", "FitError"),
     "W": ("Warnings", "TensloraWarning"),
 }
 
@@ -101,6 +103,15 @@ def _comparison(path: Path, folder: Path) -> str:
 def works(kept: Path) -> str:
     """Return the table of what works where, from the outcomes that the tests repeat."""
     return abilities.table(json.loads(kept.read_text("utf-8")))
+def spectra(results: Path) -> str:
+    """Return, for each kept spectrum, what families need of a trained adapter, and the commands."""
+    parts = []
+    for path in sorted(results.glob("*/spectrum.json")):
+        kept = json.loads(path.read_text(encoding="utf-8"))["needed"]
+        need = Need(tuple(kept["energies"]), kept["families"], kept["left_out"])
+        about = path.with_name("about.md").read_text(encoding="utf-8").strip()
+        parts.append(f"{about}\n\n```text\n{need!r}\n```\n")
+    return "\n".join(parts)
 
 
 def write_pages(docs: Path) -> None:
@@ -114,6 +125,7 @@ def write_pages(docs: Path) -> None:
         "performance": tables.report,
         "works": lambda: works(docs.parent / "tests" / "testing" / "works.json"),
         "lattice": lambda: specialcases.special_cases(folder),
+        "spectra": lambda: spectra(results),
         "experiments": lambda: experiments(results, folder),
     }
     folder.mkdir(exist_ok=True)

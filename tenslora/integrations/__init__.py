@@ -20,26 +20,36 @@ from tenslora.integrations.config import CompareConfig, FinetuneConfig, Training
 if TYPE_CHECKING:
     from tenslora.integrations.comparing import compare
     from tenslora.integrations.comparison import Comparison
+    from tenslora.integrations.compressing import Compressed, compress, recompress
     from tenslora.integrations.demonstration import demo
     from tenslora.integrations.finetuning import Report, finetune
+    from tenslora.integrations.updates import read_updates
 
 __all__ = [
     "CompareConfig",
     "Comparison",
+    "Compressed",
     "FinetuneConfig",
     "Report",
     "TrainingConfig",
     "compare",
+    "compress",
     "demo",
     "finetune",
+    "read_updates",
+    "recompress",
 ]
 
 _LAZY = {
     "Comparison": "comparison",
+    "Compressed": "compressing",
     "compare": "comparing",
+    "compress": "compressing",
+    "recompress": "compressing",
     "demo": "demonstration",
     "Report": "finetuning",
     "finetune": "finetuning",
+    "read_updates": "updates",
 }
 
 

@@ -10,7 +10,13 @@ from tenslora.errors import DataError
 from tenslora.integrations.metrics import LABELS
 from tenslora.integrations.runs import Run
 
-__all__ = ["check_matplotlib", "draw_budgets", "draw_comparison", "draw_curves"]
+__all__ = [
+    "check_matplotlib",
+    "draw_budgets",
+    "draw_comparison",
+    "draw_curves",
+    "draw_spectra",
+]
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d1731d", "#777777"
 
@@ -156,3 +162,30 @@ def _tidy(axes: Any) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(alpha=0.25)
+
+
+def draw_spectra(spectra: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the energy that ranks of each mode miss, one panel for each shape of weights.
+
+    Raises
+    ------
+    DataError
+        E710 where matplotlib is not installed, E711 where the file cannot be written.
+    """
+    figure = _figure(5.2 * len(spectra), 3.8)
+    panels = figure.subplots(1, len(spectra), squeeze=False)[0]
+    for panel, one in zip(panels, spectra, strict=True):
+        for mode, entry in one["modes"].items():
+            energy = [value**2 for value in entry["singular_values"]]
+            total = sum(energy) or 1.0
+            missed = [sum(energy[rank:]) / total for rank in range(len(energy) + 1)]
+            part = [rank / entry["size"] for rank in range(len(missed))]
+            shown = [(x, y) for x, y in zip(part, missed, strict=True) if y > 1e-8]
+            label = f"{mode} ({entry['size']})"
+            panel.plot(*zip(*shown, strict=True), label=label, marker="o", markersize=2)
+        panel.set_yscale("log")
+        panel.set_xlabel("rank, as a part of the mode's size")
+        panel.set_ylabel("energy missed")
+        panel.set_title(one["name"])
+        panel.legend(fontsize=8)
+    _save(figure, path)

@@ -20,7 +20,7 @@ from tenslora.nn.sizes import complete, largest
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
 
-__all__ = ["lifted"]
+__all__ = ["lifted", "take_place"]
 
 
 def lifted(
@@ -43,7 +43,7 @@ def lifted(
             for core, tensor in made.banks[name].cores().items():
                 tensor.copy_(torch.from_numpy(cores[core]))
     _check_equal(adapter, made)
-    _replace(adapter, made)
+    take_place(adapter, made)
     return made
 
 
@@ -111,7 +111,8 @@ def _check_equal(adapter: Adapter, made: Adapter) -> None:
             raise AttachError("E517", what, advice="The sites of the two stand in another order.")
 
 
-def _replace(adapter: Adapter, made: Adapter) -> None:
+def take_place(adapter: Adapter, made: Adapter) -> None:
+    """Detach one adapter and attach the other, or leave the first where it is."""
     before, active = adapter.before_training, adapter.registry.default_active
     install.detach(adapter, keep=True)
     try:

@@ -1,0 +1,30 @@
+"""Fitting arrays to a family: from given updates to the cores that come closest.
+
+>>> import numpy as np
+>>> from tenslora.decompose import fit
+>>> fit("lora", np.ones((2, 3, 8, 6)), ranks=1).error < 1e-12
+True
+"""
+
+from __future__ import annotations
+
+from tenslora.decompose.fitting import METHODS, Fit, fit
+from tenslora.decompose.needed import Need, needed
+from tenslora.decompose.ranking import bond_spectra, keep_energy
+from tenslora.decompose.spectrum import ENERGIES, Spectrum, spectrum
+from tenslora.decompose.updates import Updates, stack
+
+__all__ = [
+    "ENERGIES",
+    "METHODS",
+    "Fit",
+    "Need",
+    "Spectrum",
+    "Updates",
+    "bond_spectra",
+    "fit",
+    "keep_energy",
+    "needed",
+    "spectrum",
+    "stack",
+]

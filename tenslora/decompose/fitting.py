@@ -1,0 +1,393 @@
+"""``fit``: the cores of a family that come closest to given updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tenslora.decompose.als import Sweeps, alternate, linear_cores
+from tenslora.decompose.apart import join, take_apart
+from tenslora.decompose.checking import (
+    check_cores,
+    check_number,
+    check_target,
+    complete_from,
+    refuse_unfit,
+)
+from tenslora.decompose.descent import descend, is_small
+from tenslora.decompose.methods import eigenvectors, hooi, ring_svd
+from tenslora.decompose.problem import Array, Problem, relative
+from tenslora.decompose.reduction import reduce
+from tenslora.decompose.shape import Shape, find_shape
+from tenslora.decompose.starts import along_tree, decomposed, drawn
+from tenslora.errors import FitError
+from tenslora.family import Bound, Family, resolve
+
+__all__ = ["METHODS", "Fit", "fit"]
+
+#: Ways of fitting.
+METHODS = ("auto", "svd", "hooi", "als", "gradient")
+
+_EXACT = 1e-10  # below this nobody looks for a better start
+_TREES = ("matrix", "tucker", "train", "tree")
+
+
+@dataclass(frozen=True, repr=False)
+class Fit:
+    """What :func:`fit` returns.
+
+    Attributes
+    ----------
+    bound : the family with every size and rank.
+    cores : an array for each core, the frozen ones too, in float64, one axis a slot.
+    error : the norm of what is missing over the norm of the target.
+    errors : the same for each site, an array with an axis for each site index. A site whose target
+        is zero has 0, or infinity where the fit is not zero there.
+    method : what found it.
+    sweeps : sweeps or steps of the iteration; 0 for a decomposition without one.
+    converged : whether the iteration ended by itself.
+    """
+
+    bound: Bound
+    cores: Mapping[str, Array]
+    error: float
+    errors: Array
+    method: str
+    sweeps: int = 0
+    converged: bool = True
+
+    @property
+    def energy(self) -> float:
+        """The part of the target's squared norm that is kept: 1 - error^2."""
+        return 1.0 - self.error**2
+
+    @property
+    def parameters(self) -> int:
+        """The trained parameters."""
+        return self.bound.trainable_parameters
+
+    def delta(self) -> Array:
+        r"""Return scale * W, (\*sites, out, in)."""
+        problem = _problem(self.bound, np.zeros(_target_shape(self.bound)), {})
+        value = problem.value(self.cores) * self.bound.scale
+        return value.reshape(_slots(self.bound))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the arrays as plain data."""
+        return {
+            "equation": self.bound.family.equation,
+            "sizes": dict(self.bound.sizes),
+            "parameters": self.parameters,
+            "error": self.error,
+            "energy": self.energy,
+            "errors": self.errors.tolist(),
+            "method": self.method,
+            "sweeps": self.sweeps,
+            "converged": self.converged,
+        }
+
+    def __repr__(self) -> str:
+        ranks = " ".join(f"{bond}={rank}" for bond, rank in self.bound.ranks.items()) or "no ranks"
+        how = self.method + (f", {self.sweeps} sweeps" if self.sweeps else "")
+        how += "" if self.converged else ", not converged"
+        text = (
+            f"<Fit of {self.bound.family.label}: {ranks}, {self.parameters:,} parameters, "
+            f"relative error {self.error:.3g} ({how})"
+        )
+        if self.errors.ndim:
+            text += f",\n of sites {self.errors.min():.3g} to {self.errors.max():.3g}"
+        return text + ">"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How hard to try."""
+
+    method: str
+    tolerance: float | None
+    starts: int
+    sweeps: int
+    seed: int
+
+    @property
+    def goal(self) -> float:
+        """The error at which no other start is tried."""
+        return _EXACT if self.tolerance is None else self.tolerance
+
+
+@dataclass
+class Best:
+    """The best of several attempts."""
+
+    found: Sweeps | None = None
+    method: str = ""
+
+    def offer(self, method: str, found: Sweeps) -> None:
+        """Keep it where it is better."""
+        if self.found is None or found.error < self.found.error:
+            self.found, self.method = found, method
+
+
+def fit(
+    family: Family | str,
+    target: ArrayLike,
+    ranks: int | Mapping[str, int] | None = None,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    params: int | None = None,
+    like: Family | None = None,
+    alpha: float | None = None,
+    cores: Mapping[str, ArrayLike] | None = None,
+    method: str = "auto",
+    tolerance: float | None = None,
+    starts: int = 4,
+    sweeps: int = 100,
+    seed: int = 0,
+) -> Fit:
+    r"""Find the cores of a family whose update comes closest to given updates.
+
+    Parameters
+    ----------
+    family : the family, its name, or a family made of an equation.
+    target : the updates, scale included: (\*sites, out, in), or with an axis for each index.
+    ranks, params, like, alpha : as for ``bind``.
+    sizes : sizes that the shape of the target does not tell: of the members of a group.
+    cores : values for frozen cores; by default those that ``seed`` draws.
+    method : ``auto``; ``svd``, nested singular value decompositions of cores that form a tree
+        (TT-SVD, HOSVD, the SVD of each matrix); ``hooi``, for a core with factors around it;
+        ``als``, alternating least squares from drawn starts; ``gradient``, all cores at once.
+    tolerance : the relative error that is wanted; a worse fit is an error.
+    starts : how many starts are tried where the best fit is not known to be found; the best counts.
+    sweeps : sweeps of an iteration at most.
+    seed : of the drawn starts, and of frozen cores.
+
+    Returns
+    -------
+    Fit
+        With ``auto`` the best of what the shape of the family offers: the SVD of each matrix for
+        LoRA, HOOI for Tucker (tensorly), TT-SVD and then sweeps for trains and trees, TR-SVD
+        (tensorly) and drawn starts for rings, eigenvectors of slices and drawn starts for CP; for
+        every other equation alternating least squares, made from the equation. Small problems are
+        finished by Gauss-Newton steps. A fit is never worse than its start.
+
+    Raises
+    ------
+    FitError
+        E901 for a target of another shape, E902 for one that is not finite, E903 for a family that
+        cannot be fitted (in this way), E904 where ``tolerance`` is missed, E905 for a setting that
+        is out of range.
+    SizeError
+        Ranks or sizes that do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, tenslora as tl
+    >>> a, b = np.random.default_rng(0).standard_normal((2, 3, 8, 2))  # three updates of rank 2
+    >>> fit("lora", (a @ b.swapaxes(1, 2))[:, None], ranks=2).error < 1e-12
+    True
+    >>> tied = tl.family("W[layer out in] = B[out r] A[r in]", init={"B": "zeros"})
+    >>> print(fit(tied, a @ b.swapaxes(1, 2), ranks=6))
+    <Fit of W[layer out in] = B[out r] A[r in]: r=6, 96 parameters, relative error 0.826 (svd),
+     of sites 0.78 to 0.908>
+    """
+    family = resolve(family)
+    settings = _settings(method, tolerance, starts, sweeps, seed)
+    array = check_target(target)
+    known = complete_from(family.network, array, sizes or {})
+    bound = family.bind(known, ranks=ranks, params=params, like=like, alpha=alpha)
+    refuse_unfit(bound)
+    fixed = check_cores(bound, cores or {}, seed)
+    problem = _problem(bound, array, fixed)
+    return _judge(bound, problem, _solve(problem, settings), settings)
+
+
+def _solve(problem: Problem, settings: Settings) -> Best:
+    """Solve the parts, each in its smallest form, and put them together."""
+    parts = []
+    for part in take_apart(problem):
+        reduction = reduce(part)
+        best = _attempt(reduction.small, settings)
+        assert best.found is not None  # every method tries at least one start
+        parts.append(Best(replace(best.found, cores=reduction.back(best.found.cores)), best.method))
+    found = [part.found for part in parts if part.found is not None]
+    whole = Sweeps(
+        {**join(problem, [one.cores for one in found]), **problem.fixed},
+        max(one.error for one in found),
+        max(one.count for one in found),
+        all(one.converged for one in found),
+    )
+    return Best(whole, " or ".join(dict.fromkeys(part.method for part in parts)))
+
+
+def _settings(
+    method: str, tolerance: float | None, starts: int, sweeps: int, seed: int
+) -> Settings:
+    if method not in METHODS:
+        what = f"method={method!r} is no way of fitting"
+        raise FitError("E905", what, advice=f"The methods are {', '.join(METHODS)}.")
+    check_number("tolerance", tolerance)
+    for name, value in (("starts", starts), ("sweeps", sweeps)):
+        check_number(name, value, whole=True)
+    check_number("seed", seed, whole=True, least=0)
+    return Settings(method, tolerance, starts, sweeps, seed)
+
+
+def _target_shape(bound: Bound) -> tuple[int, ...]:
+    return tuple(bound.sizes[i] for i in bound.network.target.indices)
+
+
+def _slots(bound: Bound) -> tuple[int, ...]:
+    return tuple(math.prod(bound.sizes[i] for i in slot) for slot in bound.network.target.slots)
+
+
+def _problem(bound: Bound, target: Array, fixed: Mapping[str, Array]) -> Problem:
+    array = target.reshape(_target_shape(bound)) / bound.scale
+    return Problem(bound.network, bound.sizes, array, fixed)
+
+
+def _judge(bound: Bound, problem: Problem, best: Best, settings: Settings) -> Fit:
+    """Measure the error on the whole target, and refuse what misses the tolerance."""
+    assert best.found is not None
+    cores = best.found.cores
+    residual = problem.residual(cores)
+    lead = len(bound.network.sites)
+    axes = tuple(range(lead, residual.ndim))
+    missing, norms = (np.sqrt((x**2).sum(axis=axes)) for x in (residual, problem.target))
+    errors = np.array([relative(m, n) for m, n in zip(missing.flat, norms.flat, strict=True)])
+    error = relative(float(np.linalg.norm(residual)), problem.norm)
+    if settings.tolerance is not None and not error <= settings.tolerance:
+        ranks = " ".join(f"{bond}={rank}" for bond, rank in bound.ranks.items())
+        what = f"{bound.family.label} at {ranks or 'its sizes'} misses {settings.tolerance:g}: "
+        what += f"the best relative error found is {error:.3g} ({best.method})"
+        raise FitError("E904", what, advice="Raise the ranks, the starts or the tolerance.")
+    ordered = {name: cores[name] for name in bound.network.cores}
+    shape = tuple(bound.sizes[site] for site in bound.network.sites)
+    return Fit(
+        bound,
+        ordered,
+        error,
+        errors.reshape(shape),
+        best.method,
+        best.found.count,
+        best.found.converged,
+    )
+
+
+def _attempt(problem: Problem, settings: Settings) -> Best:
+    """Run the method, start after start, until the goal is met."""
+    best = Best()
+    if not problem.shapes or problem.norm == 0.0:
+        zeros = {name: np.zeros(shape) for name, shape in problem.shapes.items()}
+        best.offer("zeros", Sweeps(zeros, problem.error(zeros), 0, True))
+        return best
+    for method, found in _RUNS[settings.method](problem, settings):
+        best.offer(method, found)
+        if best.found is not None and best.found.error <= settings.goal:
+            break
+    return best
+
+
+Attempts = Iterator[tuple[str, Sweeps]]
+
+
+def _auto(problem: Problem, settings: Settings) -> Attempts:
+    shape = find_shape(problem.network, problem.fixed)
+    if shape is None:
+        run = _als if len(linear_cores(problem)) == len(problem.shapes) else _gradient
+        yield from run(problem, settings)
+    elif shape.kind in _TREES:
+        yield from _along_tree(problem, shape, settings)
+    else:
+        for n in range(settings.starts):
+            yield "als", _improve(problem, _start(problem, shape, settings.seed, n), settings)
+
+
+def _along_tree(problem: Problem, shape: Shape, settings: Settings) -> Attempts:
+    """The best cut of a matrix is known; other trees are improved from a start near the best."""
+    if shape.kind == "tucker" and len(shape.nodes) > 2:
+        yield from _hooi(problem, settings)
+        return
+    cores = along_tree(problem, shape)
+    found = Sweeps(cores, problem.error(cores), 0, True)
+    yield "svd", found
+    if len(shape.nodes) > 2:
+        gained = alternate(problem, cores, sweeps=settings.sweeps, gain=1e-4, goal=settings.goal)
+        yield "svd and als", gained
+
+
+def _start(problem: Problem, shape: Shape, seed: int, number: int) -> dict[str, Array]:
+    """What the decomposition gives, then numbers that are drawn."""
+    if number == 0:
+        generator = np.random.Generator(np.random.Philox(key=seed))
+        sizes = problem.sizes
+        cores = decomposed(
+            problem,
+            shape,
+            lambda tensor: (
+                eigenvectors(shape, tensor, sizes, generator)
+                if shape.kind == "cp"
+                else ring_svd(shape, tensor, sizes)
+            ),
+        )
+        if cores is not None:
+            return cores
+    return drawn(problem, seed, number)
+
+
+def _improve(problem: Problem, cores: Mapping[str, Array], settings: Settings) -> Sweeps:
+    """Sweep, and finish small problems by steps in all cores at once."""
+    found = alternate(problem, cores, sweeps=settings.sweeps, gain=1e-5, goal=settings.goal)
+    if found.error > settings.goal and is_small(problem):
+        last = descend(problem, found.cores, steps=settings.sweeps, goal=settings.goal)
+        if last.error < found.error:
+            return Sweeps(last.cores, last.error, found.count + last.count, last.converged)
+    return found
+
+
+def _als(problem: Problem, settings: Settings) -> Attempts:
+    if len(linear_cores(problem)) < len(problem.shapes):
+        twice = set(problem.shapes) - set(linear_cores(problem))
+        what = f"core {', '.join(sorted(twice))} stands twice in one term: W is not linear in it"
+        raise FitError("E903", what, advice="Use method='gradient' or 'auto'.")
+    for n in range(settings.starts):
+        yield "als", _improve(problem, drawn(problem, settings.seed, n), settings)
+
+
+def _gradient(problem: Problem, settings: Settings) -> Attempts:
+    for n in range(settings.starts):
+        start = drawn(problem, settings.seed, n)
+        yield "gradient", descend(problem, start, steps=10 * settings.sweeps, goal=settings.goal)
+
+
+def _svd(problem: Problem, settings: Settings) -> Attempts:
+    shape = find_shape(problem.network, problem.fixed)
+    if shape is None or shape.kind not in _TREES:
+        what = f"the cores of {problem.network} are no tree of trained cores"
+        raise FitError("E903", what, advice="Use method='auto' or 'als'.")
+    cores = along_tree(problem, shape)
+    yield "svd", Sweeps(cores, problem.error(cores), 0, True)
+
+
+def _hooi(problem: Problem, settings: Settings) -> Attempts:
+    shape = find_shape(problem.network, problem.fixed)
+    if shape is None or shape.kind != "tucker":
+        what = f"{problem.network} is no core with a factor for each of its bonds"
+        raise FitError("E903", what, advice="Use method='auto' or 'als'.")
+    sizes, sweeps = problem.sizes, settings.sweeps
+    cores = decomposed(problem, shape, lambda tensor: hooi(shape, tensor, sizes, sweeps))
+    assert cores is not None
+    yield "hooi", Sweeps(cores, problem.error(cores), 0, True)
+
+
+_RUNS: dict[str, Callable[[Problem, Settings], Attempts]] = {
+    "auto": _auto,
+    "svd": _svd,
+    "hooi": _hooi,
+    "als": _als,
+    "gradient": _gradient,
+}

@@ -1,0 +1,136 @@
+"""Trained adapters and LoRA checkpoints as smaller adapters: the update, the error, the model."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import peft
+import pytest
+import torch
+from torch import nn
+
+import tenslora as tl
+from tenslora.errors import FitError
+from tenslora.integrations.compressing import compress, recompress
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    made = nn.Module()
+    made.layers = nn.ModuleList(
+        nn.ModuleDict({name: nn.Linear(8, 8) for name in ("q", "k")}) for _ in range(3)
+    )
+    return made
+
+
+@pytest.fixture
+def trained(model):
+    adapter = tl.attach(model, "lora", targets=["q", "k"], ranks=2, alpha=6.0)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return adapter
+
+
+def stacked(adapter):
+    with torch.no_grad():
+        return np.stack([adapter.delta(site).double().numpy() for site in adapter.sites])
+
+
+def test_a_larger_shared_family_has_the_same_update(model, trained):
+    found = compress(model, trained, "fact_tt", ranks=8)
+    np.testing.assert_allclose(stacked(found.adapter), stacked(trained), atol=1e-4)
+    assert found.error < 1e-6
+    assert found.adapter.active
+    assert not trained.active
+
+
+def test_the_error_is_that_of_the_attached_adapter(model, trained):
+    found = compress(model, trained, "tenslora.qkv_depth", params=120)
+    wanted = stacked(trained)
+    error = np.linalg.norm(stacked(found.adapter) - wanted) / np.linalg.norm(wanted)
+    assert found.error == pytest.approx(error, rel=1e-4)
+    assert 0 < found.parameters == found.adapter.trainable_parameters <= 120
+    assert str(found).startswith(f"{found.parameters:,} parameters, relative error {error:.3g}")
+
+
+def test_a_checkpoint_of_peft_is_read(tmp_path, model):
+    config = peft.LoraConfig(r=2, lora_alpha=6, target_modules=["q"], init_lora_weights=False)
+    theirs = peft.get_peft_model(copy.deepcopy(model), config)
+    theirs.save_pretrained(tmp_path)
+    found = compress(model, tmp_path, "lora", ranks=2)
+    for n in range(3):
+        module = theirs.get_submodule(f"base_model.model.layers.{n}.q")
+        wanted = module.get_delta_weight("default").detach()
+        torch.testing.assert_close(found.adapter.delta(f"layers.{n}.q").detach(), wanted)
+    assert found.error < 1e-6
+
+
+def test_tied_weights_are_measured_one_by_one(model, trained):
+    tied = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+    found = compress(model, trained, tied, ranks=8)
+    wanted = stacked(trained)
+    error = np.linalg.norm(wanted - wanted.mean(axis=0)) / np.linalg.norm(wanted)
+    assert found.error == pytest.approx(error, rel=1e-5)
+
+
+def test_frozen_cores_are_those_of_the_bank(model, trained):
+    found = compress(model, trained, "vera", ranks=6)
+    wanted = stacked(trained)
+    error = np.linalg.norm(stacked(found.adapter) - wanted) / np.linalg.norm(wanted)
+    assert found.error == pytest.approx(error, rel=1e-4)
+
+
+def test_a_missed_tolerance_leaves_the_model_as_it_was(model, trained):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(FitError, match="E904"):
+        compress(model, trained, "fact_tt", ranks=1, tolerance=1e-3)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert trained.active
+
+
+@pytest.mark.parametrize("family", ["lora", "fact_tt", "metatt4", "tenslora.qkv_depth"])
+def test_ranks_that_nothing_uses_are_cut(model, family):
+    small = tl.attach(model, family, targets=["q", "k"], ranks=2, alpha=6.0, name="small")
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    large = compress(model, small, family, ranks=2, name="large").adapter
+    wide = {bond: min(6, 2 + 2 * n) for n, bond in enumerate(large.family.bonds, 1)}
+    wide |= {b: 2 for b in wide if family == "tenslora.qkv_depth" and b in "cd"}
+    grown = compress(model, small, family, ranks=wide, name="grown").adapter
+    before = stacked(small)
+    found = recompress(grown, 1e-4)
+    (bound,) = found.adapter.bounds.values()
+    assert all(rank <= 2 for rank in bound.ranks.values())
+    distance = np.linalg.norm(stacked(found.adapter) - before) / np.linalg.norm(before)
+    assert distance < 1e-4
+    assert found.adapter.name == "grown"
+    assert not grown.attached
+    assert tl.adapters(model)["grown"] is found.adapter
+
+
+def test_a_tolerance_is_kept_and_lowers_parameters(model, trained):
+    before = stacked(trained)
+    count, scale = trained.trainable_parameters, trained.bounds["8x8"].scale
+    found = recompress(trained, 0.7)
+    distance = np.linalg.norm(stacked(found.adapter) - before) / np.linalg.norm(before)
+    assert 0.0 < distance <= 0.7
+    assert found.error == pytest.approx(distance, rel=1e-4)
+    assert found.parameters < count
+    assert found.adapter.bounds["8x8"].scale == scale
+
+
+def test_what_cannot_be_recompressed_stays(model, trained):
+    for tolerance in (0.0, 1.0, "a"):
+        with pytest.raises(FitError, match="E905"):
+            recompress(trained, tolerance)
+    lorta = tl.attach(model, "lorta", targets=["q", "k"], ranks=2, sizes={"head": 2}, name="cp")
+    with pytest.raises(FitError, match="E903"):
+        recompress(lorta, 0.1)
+    assert lorta.attached
+    assert trained.attached
