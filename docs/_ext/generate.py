@@ -1,4 +1,4 @@
-"""Pages made from the package itself: errors, catalogue, kept experiments and benchmarks."""
+"""Pages made from the package itself: errors, kept experiments and benchmarks."""
 
 from __future__ import annotations
 
@@ -8,35 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import specialcases
+from errorindex import error_index
 
 from benchmarks import tables
-from tenslora import errors
 from tenslora.integrations.comparison import Comparison
-
-_CLASSES = {
-    "1": ("The language", "SpecError"),
-    "2": ("Sizes, ranks and budgets", "SizeError"),
-    "3": ("Families", "FamilyError"),
-    "4": ("Plans and backends", "PlanError"),
-    "5": ("Adapters on a model", "AttachError"),
-    "6": ("Checkpoints and JSON", "StateError"),
-    "7": ("Data and tasks", "DataError"),
-    "8": ("The command line", "UsageError"),
-    "W": ("Warnings", "TensloraWarning"),
-}
-
-
-def error_index() -> str:
-    """Return a table of codes for each class of error."""
-    parts = []
-    for key, (title, name) in _CLASSES.items():
-        codes = [c for c in errors.CODES if (c[0] if c[0] == "W" else c[1]) == key]
-        if not codes:
-            continue
-        rows = "\n".join(f"| {code} | {errors.CODES[code]} |" for code in sorted(codes))
-        head = "| code | what it says |\n|---|---|"
-        parts.append(f"## {title}\n\n{{class}}`~tenslora.errors.{name}`\n\n{head}\n{rows}\n")
-    return "\n".join(parts)
 
 
 def experiments(results: Path, folder: Path) -> str:
