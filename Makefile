@@ -19,10 +19,11 @@ check: .venv/.dev  ## lint, format, types, layers, doctests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q --doctest-modules --doctest-glob='*.md' tenslora README.md CONTRIBUTING.md
+	$(BIN)/python -m pytest -q --doctest-modules --doctest-glob='*.md' tenslora README.md CONTRIBUTING.md docs/*.md docs/howto/*.md
 
 docs: .venv/.dev  ## the pages, in docs/_build; a warning is an error
 	$(BIN)/sphinx-build -n -W --keep-going -q docs docs/_build
+	$(BIN)/python tools/site_check.py docs/_build
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

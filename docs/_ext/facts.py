@@ -15,8 +15,8 @@ from tenslora.spec import Core, Network
 
 #: The models of the tables, and what they are called there. The first two have the same matrices.
 MODELS = {
-    "roberta-base": "ViT-base, RoBERTa-base",
-    "llama-3-8b": "Llama-3-8B",
+    "roberta-base": "ViT-base and RoBERTa-base: 12 layers of 768 x 768",
+    "llama-3-8b": "Llama-3-8B: 32 layers, queries of 4096 x 4096, keys and values of 1024 x 4096",
 }
 RANKS = (4, 8, 16)
 

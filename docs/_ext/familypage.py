@@ -93,24 +93,31 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]], numbers: int = 0)
 def _counts(family: Family) -> str:
     bonds = len(family.bonds)
     every = "`r`" if bonds == 1 else f"each of the {bonds} ranks"
-    rows = []
+    head = ("rank", "trained parameters", "FLOPs a token", "rank of an update")
+    tables = []
     for model, label in facts.MODELS.items():
-        for cost in facts.costs(family, model):
-            numbers = (f"{cost.parameters:,}", f"{cost.flops:,}", f"{cost.cut:,}")
-            rows.append((label, str(cost.rank) if bonds else "none", *numbers))
-            if not bonds:
-                break
+        rows = [
+            (
+                str(cost.rank) if bonds else "none",
+                f"{cost.parameters:,}",
+                f"{cost.flops:,}",
+                f"{cost.cut:,}",
+            )
+            for cost in facts.costs(family, model)
+        ]
+        rows = rows if bonds else rows[:1]
+        if rows:
+            tables.append(f"**{label}**\n\n{_table(head, rows, 4)}")
     formula = f'<p class="tl-formula tenslora">{facts.formula(family)} trained parameters</p>'
     block = f"```{{raw}} html\n{formula}\n```"
-    if not rows:
+    if not tables:
         return f"{block}\n\nIts sites are not those of an attention layer: no model is counted."
     about = (
         f"On the query, key and value of every layer, with {every} at the number given. FLOPs are "
         "those of one token through all of them, forward; what is computed once a forward is not "
         "in them. The last column is the largest rank that the update of one matrix can have."
     )
-    head = ("model", "rank", "trained parameters", "FLOPs a token", "rank of an update")
-    return f"{block}\n\n{_table(head, rows, 4)}\n\n{about}"
+    return "\n\n".join([block, *tables, about])
 
 
 def _shown(family: Family) -> Bound | None:
@@ -146,8 +153,8 @@ def _relations(name: str, order: Order) -> str:
             + "."
         )
     parts += [
-        _block("A special case of", above, equal, flip=False),
-        _block("Contains", below, equal, flip=True),
+        _block("A special case of", above, equal),
+        _block("Contains", below, equal),
     ]
     no = {other: record for other, record in above.items() if record["kind"] == "refuted"}
     if no:
@@ -160,9 +167,7 @@ def _relations(name: str, order: Order) -> str:
     return "\n\n".join(part for part in parts if part) or "No relation is known."
 
 
-def _block(
-    title: str, records: Mapping[str, dict[str, str]], equal: list[str], *, flip: bool
-) -> str:
+def _block(title: str, records: Mapping[str, dict[str, str]], equal: list[str]) -> str:
     """Write the relations of one direction: those at ranks of their own, then those that grow."""
     free = {o: r for o, r in records.items() if r["kind"] == "free"}
     grows = {o: r for o, r in records.items() if r["kind"] == "grows"}
@@ -172,8 +177,7 @@ def _block(
         parts.append(f"**{title}** {', '.join(_link(other) for other in strict)}.")
     if free:
         proofs = "\n\n".join(f"{_link(o)}\n\n```text\n{r['proof']}\n```" for o, r in free.items())
-        word = "as what contains it" if flip else "in the other"
-        parts.append(_fold(f"{title}: witness and proof, {word}", len(free), proofs))
+        parts.append(_fold(f"{title}: witnesses and proofs", len(free), proofs))
     if grows:
         rows = [(_link(o), f"`{r['ranks']}`") for o, r in grows.items()]
         table = _table(("family", "ranks"), rows)

@@ -1,6 +1,6 @@
 """Directives that draw: a network, a plan, the cards of the catalogue, the order of its families.
 
-``{network} NAME-OR-EQUATION``, ``{plan} NAME``, ``{gallery}``, ``{ladder}``.
+``{network} NAME-OR-EQUATION``, ``{plan} NAME``, ``{strip}``, ``{gallery}``, ``{ladder}``.
 """
 
 from __future__ import annotations
@@ -67,6 +67,26 @@ class NetworkPicture(SphinxDirective):
         return [nodes.raw("", html + "</figure>", format="html")]
 
 
+class Strip(SphinxDirective):
+    """Draw families side by side: a line ``NAME: what it is`` each, with links to their pages."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the figures."""
+        items = []
+        for line in self.content:
+            name, _, words = line.partition(":")
+            family = tenslora.resolve(name.strip())
+            items.append(
+                f'<a class="tl-card tenslora" href="families/{escape(name.strip())}.html">'
+                f'<span class="tl-picture">{_picture(family)}</span>{equation_html(family)}'
+                f'<span class="tl-about">{escape(words.strip())}</span></a>'
+            )
+        html = f'<div class="tl-cards tl-strip">{"".join(items)}</div>'
+        return [nodes.raw("", html, format="html")]
+
+
 class PlanPicture(SphinxDirective):
     """Draw the plan of a family at the sizes of RoBERTa-base."""
 
@@ -92,6 +112,8 @@ class Gallery(SphinxDirective):
         """Return the filters and the cards."""
         families = list(tenslora.registered().values())
         shapes = dict.fromkeys(facts.shape_of(f.network) for f in families)
+        kinds = list(facts.SHAPES)
+        families.sort(key=lambda family: kinds.index(facts.shape_of(family.network)))
         order = [kind for kind in facts.SHAPES if kind in shapes]
         sites = sorted({site for f in families for site in facts.shared_over(f)})
         buttons = _buttons("shape", {kind: facts.SHAPES[kind] for kind in order})
@@ -139,22 +161,14 @@ def _card(family: Family) -> str:
 
 
 class Ladder(SphinxDirective):
-    """Show which family is a special case of which: a picture with links, and the counts."""
+    """Show which family is a special case of which: a picture with links."""
 
     def run(self) -> list[nodes.Node]:
-        """Return the picture and the counts."""
+        """Return the picture."""
         order = order_of(tenslora.registered(), kept_order(Path(self.env.srcdir)))
         svg = ladder_svg(order, lambda name: f"families/{name}.html")
-        kinds = [order.kind(a, b) for a, b in order.verdicts]
-        proved = sum(kind in ("equal", "free", "grows") for kind in kinds)
-        text = (
-            f"{len(order.names)} families, {len(kinds)} ordered pairs: {proved} proved, "
-            f"{kinds.count('refuted')} refuted with a counterexample, "
-            f"{kinds.count('undecided')} undecided, {kinds.count('apart')} over targets that "
-            "cannot be compared."
-        )
         html = f'<div class="tl-scroll" tabindex="0" role="group" aria-label="Lattice">{svg}</div>'
-        return [nodes.raw("", html, format="html"), nodes.paragraph("", text)]
+        return [nodes.raw("", html, format="html")]
 
 
 def kept_order(docs: Path) -> Path:
@@ -185,6 +199,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives."""
     app.add_directive("network", NetworkPicture)
     app.add_directive("plan", PlanPicture)
+    app.add_directive("strip", Strip)
     app.add_directive("gallery", Gallery)
     app.add_directive("ladder", Ladder)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

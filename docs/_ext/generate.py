@@ -1,4 +1,4 @@
-"""Pages made from the package itself: errors, catalogue, kept experiments and benchmarks."""
+"""Pages made from the package itself: errors, kept experiments and benchmarks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import specialcases
+from errorindex import error_index
 
 import tenslora
 from benchmarks import tables

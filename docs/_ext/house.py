@@ -7,6 +7,7 @@ without a heading. A thing has one page but may be called by a shorter name: ``t
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from typing import Any
@@ -110,7 +111,10 @@ def resolve_short_name(
 def _is_the_same(name: str, last: str) -> bool:
     """Whether a documented name is the object that ``tenslora`` has under its last name."""
     place, _, _ = name.rpartition(".")
-    held = getattr(sys.modules.get(place), last, None)
+    try:
+        held = getattr(importlib.import_module(place), last, None)
+    except ImportError:  # a method: its place is a class
+        return False
     return held is not None and held is getattr(tenslora, last, None)
 
 

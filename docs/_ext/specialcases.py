@@ -7,7 +7,6 @@ from pathlib import Path
 from order import order_of
 
 import tenslora
-from tenslora.algebra import lattice_svg
 from tenslora.algebra.proof import format_ranks
 from tenslora.families.inclusions import INCLUSIONS
 from tenslora.families.relation import prove
@@ -31,8 +30,8 @@ def special_cases(folder: Path) -> str:
         "every other. The picture is of the stricter order, in which no rank grows with the number",
         "of layers or features: the general families on the left, special cases to the right,",
         "in one box those that are special cases of each other.\n",
-        '```{raw} html\n<div style="overflow-x:auto">',
-        lattice_svg(found) + "</div>\n```\n",
+        "Each name leads to the page of the family, where the proofs are.\n",
+        "```{ladder}\n```\n",
         f"```text\n{found.table()}\n```\n",
         "## Equalities and inclusions of the literature\n",
         "Each line has a witness that was written by hand, in `tenslora.families.relations` and",

@@ -38,7 +38,7 @@ class Undecided:
         )
 
 
-#: What :func:`embed_networks` answers; true where it is a proof.
+#: What :func:`~tenslora.algebra.embed_networks` answers; true where it is a proof.
 Verdict = Proof | Refutation | Undecided
 
 

@@ -10,6 +10,7 @@ from tenslora.spec.parse import parse
 
 __all__ = ["SCHEMA_VERSION", "check_keys", "check_schema", "from_json", "to_json"]
 
+#: The version of the JSON that :func:`tenslora.spec.to_json` writes.
 SCHEMA_VERSION = 1
 
 
