@@ -12,38 +12,11 @@ from errorindex import error_index
 
 import tenslora
 from benchmarks import tables
-from tenslora import errors
+from tenslora.decompose import Need
 from tenslora.families.checks import CHECKS, checks_of
 from tenslora.families.outside import OUTSIDE
-from tenslora.decompose import Need
 from tenslora.integrations.comparison import Comparison
 from tenslora.testing import abilities
-
-_CLASSES = {
-    "1": ("The language", "SpecError"),
-    "2": ("Sizes, ranks and budgets", "SizeError"),
-    "3": ("Families", "FamilyError"),
-    "4": ("Plans and backends", "PlanError"),
-    "5": ("Adapters on a model", "AttachError"),
-    "6": ("Checkpoints and JSON", "StateError"),
-    "7": ("Data and tasks", "DataError"),
-    "8": ("The command line", "UsageError"),
-    "9": ("Fitting", "FitError"),
-    "W": ("Warnings", "TensloraWarning"),
-}
-
-
-def error_index() -> str:
-    """Return a table of codes for each class of error."""
-    parts = []
-    for key, (title, name) in _CLASSES.items():
-        codes = [c for c in errors.CODES if (c[0] if c[0] == "W" else c[1]) == key]
-        if not codes:
-            continue
-        rows = "\n".join(f"| {code} | {errors.CODES[code]} |" for code in sorted(codes))
-        head = "| code | what it says |\n|---|---|"
-        parts.append(f"## {title}\n\n{{class}}`~tenslora.errors.{name}`\n\n{head}\n{rows}\n")
-    return "\n".join(parts)
 
 
 def checked() -> str:
@@ -104,6 +77,8 @@ def _comparison(path: Path, folder: Path) -> str:
 def works(kept: Path) -> str:
     """Return the table of what works where, from the outcomes that the tests repeat."""
     return abilities.table(json.loads(kept.read_text("utf-8")))
+
+
 def spectra(results: Path) -> str:
     """Return, for each kept spectrum, what families need of a trained adapter, and the commands."""
     parts = []
