@@ -74,7 +74,7 @@ def order_cost(
     >>> from tenslora.plan.cost import CPU
     >>> sizes = {"o": 3, "r": 2, "i": 5}
     >>> order_cost([(0, 1)], [("o", "r"), ("r", "i")], ("o", "i"), sizes, CPU, [True, True])
-    180
+    180.0
     """
     weight = 2 * profile.itemsize * profile.flops_per_byte
     held = [frozenset(i) for i in inputs]
