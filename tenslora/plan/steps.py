@@ -146,7 +146,7 @@ class Chain:
     """The path of x through one term.
 
     ``cost`` is that of a step in training, in FLOPs of the profile, as
-    :func:`tenslora.plan.path.order_cost` counts.
+    ``tenslora.plan.path.order_cost`` counts.
     """
 
     stages: tuple[Stage, ...]
