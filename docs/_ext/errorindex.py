@@ -18,6 +18,7 @@ _CLASSES = {
     "6": ("Checkpoints and JSON", "StateError"),
     "7": ("Data and tasks", "DataError"),
     "8": ("The command line", "UsageError"),
+    "9": ("Fitting", "FitError"),
     "W": ("Warnings", "TensloraWarning"),
 }
 _SHOWN = 6  # places of one code
