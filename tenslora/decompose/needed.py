@@ -11,6 +11,7 @@ from tenslora.decompose.spectrum import ENERGIES
 from tenslora.decompose.updates import Updates
 from tenslora.errors import FitError, TensloraError
 from tenslora.family import Family, registered, resolve
+from tenslora.family.columns import columns, reasons
 
 __all__ = ["Need", "needed"]
 
@@ -42,19 +43,7 @@ class Need:
         for name, row in self.rows.items():
             ranks = [" ".join(f"{b}={r}" for b, r in one.items()) for one in row[-1]["ranks"]]
             lines.append([name, *(f"{cell['parameters']:,}" for cell in row), " | ".join(ranks)])
-        widths = [max(len(line[n]) for line in lines) for n in range(len(head) - 1)]
-        text = [
-            "  ".join(
-                [line[0].ljust(widths[0])]
-                + [cell.rjust(w) for cell, w in zip(line[1:-1], widths[1:], strict=True)]
-                + [line[-1]]
-            ).rstrip()
-            for line in lines
-        ]
-        if self.left_out:
-            text += ["", "left out"]
-            text += [f"  {name}: {reason}" for name, reason in self.left_out.items()]
-        return "\n".join(text)
+        return "\n".join([*columns(lines, words_last=True), *reasons(self.left_out)])
 
 
 def needed(

@@ -11,6 +11,7 @@ import numpy as np
 from tenslora.decompose.problem import Array
 from tenslora.decompose.reduction import span
 from tenslora.decompose.updates import Updates
+from tenslora.family.columns import columns
 
 __all__ = ["ENERGIES", "Spectrum", "spectrum"]
 
@@ -78,12 +79,8 @@ class Spectrum:
             + [str(self.rank(mode, part)) for part in ENERGIES]
             for mode in self.values
         ]
-        widths = [max(len(row[n]) for row in [head, *rows]) for n in range(len(head))]
         lines = [f"weights of {self.name}: ranks of each mode that keep so much of the energy"]
-        for row in [head, *rows]:
-            cells = [row[0].ljust(widths[0])]
-            cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
-            lines.append("  ".join(cells))
+        lines += columns([head, *rows])
         for what, shares in (("layer", self.layers), ("projection", self.projections)):
             listed = ", ".join(f"{label} {100 * part:.1f} %" for label, part in shares.items())
             lines.append(f"energy by {what}: {listed}")

@@ -10,6 +10,7 @@ from typing import Any
 from tenslora.errors import SizeError, TensloraError
 from tenslora.family.bound import Bound
 from tenslora.family.budgeting import ranks
+from tenslora.family.columns import columns, reasons
 from tenslora.family.family import Family
 from tenslora.family.modelshape import ModelShape, Weights, model_shape
 from tenslora.family.registry import registered, resolve
@@ -106,20 +107,8 @@ class BudgetTable:
         }
 
     def __repr__(self) -> str:
-        lines = [_HEAD, *map(_line, self.rows)]
-        widths = [max(len(line[n]) for line in lines) for n in range(len(_HEAD) - 1)]
-        text = [
-            "  ".join(
-                [line[0].ljust(widths[0])]
-                + [cell.rjust(w) for cell, w in zip(line[1:-1], widths[1:], strict=True)]
-                + [line[-1]]
-            ).rstrip()
-            for line in lines
-        ]
-        if self.left_out:
-            text += ["", "left out"]
-            text += [f"  {name}: {reason}" for name, reason in self.left_out.items()]
-        return "\n".join(text)
+        rows = [_HEAD, *map(_line, self.rows)]
+        return "\n".join([*columns(rows, words_last=True), *reasons(self.left_out)])
 
 
 def _said(family: Family) -> str:

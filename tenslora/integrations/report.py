@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tenslora.family.columns import columns
+
 __all__ = ["duration", "score", "size", "spread", "table"]
 
 _WIDEST = 36  # columns of a method's name
@@ -60,14 +62,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
             score
     lora:8   .847
     """
-    cut = [[_shorten(row[0]), *row[1:]] for row in rows]
-    widths = [max(len(row[n]) for row in cut) for n in range(len(cut[0]))]
-    lines = []
-    for row in cut:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return "\n".join(columns([[_shorten(row[0]), *row[1:]] for row in rows]))
 
 
 def _shorten(name: str) -> str:
