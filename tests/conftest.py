@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,3 +34,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(scope="session")
+def run_two() -> Callable[[str, Path], None]:
+    """Runs ``python SCRIPT FOLDER RANK`` for the ranks 0 and 1 at once; both have to end well."""
+
+    def run(script: str, folder: Path) -> None:
+        paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+        running = [
+            subprocess.Popen(
+                [sys.executable, script, str(folder), str(rank)],
+                stderr=subprocess.PIPE,
+                env=env,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        said = [process.communicate(timeout=240)[1] for process in running]
+        assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+
+    return run

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -28,23 +26,10 @@ WAYS = pytest.mark.parametrize("way", two.RUNS, ids=lambda way: way.name)
 
 
 @pytest.fixture(scope="module")
-def spread(tmp_path_factory):
+def spread(tmp_path_factory, run_two):
     """What two processes found, and the folder with their files."""
     folder = tmp_path_factory.mktemp("two")
-    root = str(Path(__file__).parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, two.__file__, str(folder), str(rank)],
-            stderr=subprocess.PIPE,
-            env=env,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=240)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    run_two(two.__file__, folder)
     found = [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2)]
     return folder, found
 
