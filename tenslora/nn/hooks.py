@@ -21,7 +21,7 @@ from tenslora.nn.spans import Span, spread, take
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
     from tenslora.nn.groups import Member
-    from tenslora.nn.registry import Registry
+    from tenslora.nn.switch import Switch
 
 __all__ = ["ForwardEnd", "ForwardStart", "Piece", "SiteHook", "remove_hooks"]
 
@@ -37,7 +37,7 @@ class SiteHook:
     """
 
     def __init__(
-        self, registry: Registry, path: str, pieces: list[Piece], member: Member | None = None
+        self, registry: Switch, path: str, pieces: list[Piece], member: Member | None = None
     ) -> None:
         self.registry = registry
         self.path = path
@@ -167,7 +167,7 @@ def _trains(module: nn.Module) -> bool:
 class ForwardStart:
     """Runs before the root's forward."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Switch) -> None:
         self.registry = registry
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -179,7 +179,7 @@ class ForwardStart:
 class ForwardEnd:
     """Runs after the root's forward, also when it raised."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Switch) -> None:
         self.registry = registry
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

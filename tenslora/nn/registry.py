@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from tenslora.errors import AttachError
-from tenslora.nn.context import OVERRIDES, Contexts
-from tenslora.nn.hooks import ForwardEnd, ForwardStart, remove_hooks
+from tenslora.nn.switch import Switch
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -33,7 +32,7 @@ ATTRIBUTE = "tenslora"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
-class Registry(nn.ModuleDict):
+class Registry(nn.ModuleDict, Switch):
     """``root.tenslora[adapter][group]`` is a :class:`~tenslora.nn.bank.Bank`.
 
     Beside the banks of the adapters that are not merged it keeps the adapters, which of them are
@@ -42,10 +41,8 @@ class Registry(nn.ModuleDict):
 
     def __init__(self) -> None:
         super().__init__()
-        self.contexts = Contexts()
+        Switch.__init__(self)
         self._entries: dict[str, Adapter] = {}
-        self._active: frozenset[str] = frozenset()
-        self._start, self._end = ForwardStart(self), ForwardEnd(self)
         self.required_grad: dict[str, bool] = {}
         self.merge_order: list[str] = []
 
@@ -58,18 +55,9 @@ class Registry(nn.ModuleDict):
         """The adapters by name, in the order in which they were attached."""
         return self._entries
 
-    @property
-    def default_active(self) -> frozenset[str]:
-        """The adapters that are active where no context manager says otherwise."""
-        return self._active
-
-    def active_names(self) -> frozenset[str]:
-        """The adapters that are active in this thread or task."""
-        return OVERRIDES.get().get(self, self._active)
-
     def set_active(self, names: Iterable[str]) -> None:
         """Make exactly these adapters active, for every thread that does not say otherwise."""
-        self._active = frozenset(names)
+        self.default_active = frozenset(names)
 
     def banks(self) -> Mapping[str, Iterable[Bank]]:
         """The banks of every adapter that is not merged."""
@@ -78,22 +66,12 @@ class Registry(nn.ModuleDict):
     def install(self, root: nn.Module) -> None:
         """Stand at ``root.tenslora``, with the hooks that open and close a forward's context."""
         root.add_module(ATTRIBUTE, self)
-        root.register_forward_pre_hook(self._start)
-        root.register_forward_hook(self._end, always_call=True)
+        super().install(root)
 
     def uninstall(self, root: nn.Module) -> None:
         """Undo :meth:`install`."""
-        remove_hooks(root, [self._start, self._end])
+        super().uninstall(root)
         root._modules.pop(ATTRIBUTE, None)
-
-    @contextmanager
-    def override(self, names: Iterable[str]) -> Iterator[None]:
-        """Make exactly these adapters active inside a ``with`` block, in this thread or task."""
-        token = OVERRIDES.set({**OVERRIDES.get(), self: frozenset(names)})
-        try:
-            yield
-        finally:
-            OVERRIDES.reset(token)
 
 
 def registry_of(model: nn.Module) -> Registry | None:

@@ -29,7 +29,7 @@ class Place(nn.Module):
         self, shared: Shared, path: str, pieces: list[Piece], member: Member | None = None
     ) -> None:
         super().__init__()
-        self.hook = SiteHook(shared, path, pieces, member)  # type: ignore[arg-type]
+        self.hook = SiteHook(shared, path, pieces, member)
 
     def add(
         self, x: Tensor, output: Tensor, *, active: bool, layer: nn.Module | None = None

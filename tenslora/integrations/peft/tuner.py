@@ -186,7 +186,9 @@ class TensLoraModel(BaseTuner):
         layers = [m for m in self.model.modules() if isinstance(m, TensLoraLinear)]
         off = not layers or all(layer.disable_adapters or layer.merged for layer in layers)
         known = self.shared.adapters
-        self.shared.running = frozenset() if off else frozenset(self.active_adapters) & known.keys()
+        self.shared.default_active = (
+            frozenset() if off else frozenset(self.active_adapters) & known.keys()
+        )
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Make these adapters active; they are trained unless ``inference_mode``."""
