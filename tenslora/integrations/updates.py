@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tenslora.decompose import Updates, stack
 from tenslora.errors import StateError
 from tenslora.family import Bound
 from tenslora.nn.grid import make_grid
+from tenslora.nn.lorafile import scale_of
 from tenslora.nn.naming import take_apart
 from tenslora.nn.record import read_record
 from tenslora.nn.site import Label, Site
@@ -45,7 +45,8 @@ def read_updates(path: str | Path, *, heads: int | None = None) -> tuple[Updates
     Raises
     ------
     StateError
-        E610, E611, E612, E613 for a file that is none of these or lacks something.
+        E610, E611, E612, E613 for a file that is none of these or lacks something; E603, E620 for a
+        scale that is no number, or stands behind a regular expression.
     FitError
         E901 where the layers do not have the same projections.
     """
@@ -122,7 +123,7 @@ def read_lora(folder: Path) -> Iterator[tuple[str, Mapping[str, Label], NDArray[
         path = name.removeprefix(_PREFIX)
         _, layer, rest = take_apart(path)
         where: dict[str, Label] = {"proj": ".".join(rest), "layer": 0 if layer is None else layer}
-        yield path, where, _scale(config, path, a.shape[0]) * (b @ a)
+        yield path, where, scale_of(folder, config, path, a.shape[0]) * (b @ a)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -135,15 +136,3 @@ def _config(path: Path) -> dict[str, Any]:
         what = f"{path} is of no plain LoRA"
         raise StateError("E611", what, advice="DoRA and other methods are no sum of two matrices.")
     return config
-
-
-def _scale(config: Mapping[str, Any], path: str, rank: int) -> float:
-    """PEFT's scale of one module: alpha over its rank, or the root of it."""
-    alpha = config.get("lora_alpha", 8)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if path == pattern or path.endswith(f".{pattern}"):
-            alpha = value
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not math.isfinite(alpha):
-        what = f"lora_alpha {alpha!r} is no number"
-        raise StateError("E603", what, advice="Give the folder that PEFT wrote.")
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)

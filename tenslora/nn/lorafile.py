@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tenslora.errors import StateError
 
-__all__ = ["Checkpoint", "read_checkpoint"]
+__all__ = ["Checkpoint", "read_checkpoint", "scale_of"]
 
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>[AB])\.weight")
@@ -112,7 +112,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         folder,
         pairs,
-        {path: _scale(folder, config, path, b.shape[1]) for path, (b, _) in pairs.items()},
+        {path: scale_of(folder, config, path, b.shape[1]) for path, (b, _) in pairs.items()},
         others,
         tuple(config.get("modules_to_save") or ()),
         bool(config.get("use_rslora")),
@@ -198,8 +198,15 @@ def _pair(folder: Path, path: str, half: Mapping[str, Tensor]) -> tuple[Tensor, 
     return b, a
 
 
-def _scale(folder: Path, config: Mapping[str, Any], path: str, rank: int) -> float:
-    """PEFT's scaling of a module; the rank that counts is the matrices' own."""
+def scale_of(folder: Path, config: Mapping[str, Any], path: str, rank: int) -> float:
+    """PEFT's scaling of a module; the rank that counts is the matrices' own.
+
+    Raises
+    ------
+    StateError
+        E603 for what is no number, E613 for a rank that is not the stated one, E620 for a regular
+        expression.
+    """
     ranks = config.get("rank_pattern") or {}
     stated = config.get("r", 8)
     if rank != stated and not ranks:

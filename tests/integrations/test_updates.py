@@ -64,6 +64,23 @@ def test_a_checkpoint_of_peft_has_the_updates_of_its_model(tmp_path, rslora):
             np.testing.assert_allclose(array, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_alphas_by_module_are_those_of_peft(tmp_path):
+    patterns = {"1.q": 4, "q": 3, "^layers.2.v": 5, "v": 2}
+    config = peft.LoraConfig(
+        r=2, lora_alpha=6, target_modules=["q", "v"], alpha_pattern=patterns,
+        init_lora_weights=False,
+    )  # fmt: skip
+    model = peft.get_peft_model(make_model(), config)
+    model.save_pretrained(tmp_path)
+    found = {u.projections[0]: u for u in read_updates(tmp_path)}
+    for layer in range(3):
+        for proj in ("q", "v"):
+            module = model.get_submodule(f"base_model.model.layers.{layer}.{proj}")
+            wanted = module.get_delta_weight("default").detach().numpy()
+            array = found[proj].array[layer, 0]
+            np.testing.assert_allclose(array, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_files_that_are_no_adapter_are_refused(tmp_path):
     with pytest.raises(StateError, match=r"E610: there is no file"):
         read_updates(tmp_path / "none.safetensors")
