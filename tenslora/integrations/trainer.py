@@ -101,7 +101,7 @@ def make_groups(model: nn.Module, adapter: Adapter | None, run: Run) -> list[dic
         cores = {p for bank in adapter.banks.values() for p in bank.parameters()}
     head = [p for p in model.parameters() if p.requires_grad and p not in cores]
     groups: list[dict[str, Any]] = [{"params": head, "lr": run.head_lr}]
-    for group in [] if adapter is None else adapter.parameter_groups(run.lr):
+    for group in [] if adapter is None else adapter.param_groups(run.lr):
         kept = [p for p in group["params"] if p in cores]
         if kept:
             groups.append({**group, "params": kept})

@@ -114,9 +114,6 @@ class Adapter:
             by_rate.setdefault(1.0, []).extend(self.model.get_submodule(path).parameters())
         return [{"params": p, "lr": lr * rate, **options} for rate, p in by_rate.items()]
 
-    #: The first name of :meth:`param_groups`.
-    parameter_groups = param_groups
-
     def _rates(self, multiplier: float | Mapping[str, float]) -> dict[str, float]:
         network = self.family.network
         given: dict[str, float] = {}

@@ -237,7 +237,7 @@ def test_learning_rate_groups(make_case):
     adapter = tl.attach(
         case.model, family, targets=case.targets, ranks=2, sizes=sizes, train="head"
     )
-    groups = adapter.parameter_groups(1e-3, weight_decay=0.1)
+    groups = adapter.param_groups(1e-3, weight_decay=0.1)
     assert [(g["lr"], g["weight_decay"]) for g in groups] == [(1e-3, 0.1), (1.6e-2, 0.1)]
     assert sum(len(g["params"]) for g in groups) == len(list(adapter.parameters()))
 

@@ -60,7 +60,7 @@ def test_within_a_tenth_of_the_peak_of_two_steps(family):
     few = {name: value[:2] for name, value in batch.items()}
     estimated = adapter.memory(few, rows=12)
     model = adapter.model.train()
-    optimizer = torch.optim.AdamW(adapter.parameter_groups(1e-3))
+    optimizer = torch.optim.AdamW(adapter.param_groups(1e-3))
     with LiveTensors() as live:
         for tensor in (*model.parameters(), *model.buffers()):
             live.add(tensor)
