@@ -55,7 +55,7 @@ CODES: dict[str, str] = {
     "E131": "a witness without a core, with one that is unknown, or with one twice",
     "E132": "a line of a witness that does not have the slots of its core",
     "E133": "a witness with a free index",
-    "E134": "a frozen core filled from a trained one",
+    "E134": "a frozen core filled from a trained one, or given what it cannot have",
     "E135": "a witness that gives another network",
     # sizes, ranks, budgets
     "E201": "a size or rank for a name that the equation does not have",

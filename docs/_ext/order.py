@@ -1,7 +1,8 @@
 """Which family of the catalogue is a special case of which, decided once and kept.
 
-Families with one equation and the same frozen cores are decided together. What was decided is read
-again from ``_generated/order.json`` as long as the algebra's sources are the same.
+Families with one equation, the same frozen cores and the same starts are decided together. What
+was decided is read again from ``_generated/order.json`` as long as the algebra's sources are the
+same.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from tenslora.algebra.proof import format_ranks
 from tenslora.errors import SpecError
 from tenslora.family import Family, embeds
 
-Key = tuple[str, tuple[str, ...]]  # an equation and its frozen cores
+#: An equation, its frozen cores, the start of each core, and the start from the weights.
+Key = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...], str]
 
 
 class Order(Lattice):
@@ -42,11 +44,18 @@ class Order(Lattice):
 
 
 def _key(family: Family) -> Key:
-    return str(family.network), tuple(sorted(family.frozen))
+    frozen = tuple(sorted(family.frozen))
+    if not frozen:  # nothing follows from how trained cores start
+        return str(family.network), (), (), ""
+    starts = tuple((core, str(rule)) for core, rule in family.init.items())
+    return str(family.network), frozen, starts, str(family.start or "")
 
 
 def _decide(pair: tuple[Key, Key]) -> dict[str, Any]:
-    one, two = (tenslora.family(text, frozen=frozen, starts_nonzero=True) for text, frozen in pair)
+    one, two = (
+        tenslora.family(text, frozen=frozen, init=dict(init), start=start, starts_nonzero=True)
+        for text, frozen, init, start in pair
+    )
     try:
         verdict = embeds(one, two, free=True)
     except SpecError as error:
@@ -63,7 +72,8 @@ def _decide(pair: tuple[Key, Key]) -> dict[str, Any]:
 
 def _fingerprint() -> str:
     root = Path(tenslora.__file__).parent
-    paths = sorted([*(root / "algebra").glob("*.py"), root / "family" / "proving.py"])
+    names = ("proving.py", "limits.py")
+    paths = sorted([*(root / "algebra").glob("*.py"), *(root / "family" / name for name in names)])
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 

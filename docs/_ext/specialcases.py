@@ -17,7 +17,10 @@ def special_cases(folder: Path) -> str:
     """Return every pair of the catalogue: counts, picture, table; and the relations by hand."""
     found = order_of(tenslora.registered(), folder / "order.json")
     counts = found.counts()
-    undecided = [f"- `{a}` in `{b}`" for a, b in found.undecided()]
+    undecided = [
+        f"- in `{general}`: {', '.join(f'`{name}`' for name in names)}"
+        for general, names in found.undecided_in().items()
+    ]
     lines = [
         "## The whole catalogue\n",
         f"Of the {counts['pairs']:,} ordered pairs of the {counts['families']} families,",

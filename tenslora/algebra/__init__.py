@@ -12,6 +12,7 @@ from tenslora.algebra.embed import Undecided, Verdict, embed_networks
 from tenslora.algebra.forms import normal_form, same
 from tenslora.algebra.lattice import Lattice
 from tenslora.algebra.lifting import lift_arrays, lifted_sizes
+from tenslora.algebra.limits import Limits
 from tenslora.algebra.picture import lattice_svg
 from tenslora.algebra.proof import Proof, check_networks
 from tenslora.algebra.redundancy import Redundancy, redundancies
@@ -31,6 +32,7 @@ from tenslora.algebra.witness import Definition, Witness, parse_witness
 __all__ = [
     "Definition",
     "Lattice",
+    "Limits",
     "Proof",
     "Redundancy",
     "Refutation",

@@ -12,19 +12,25 @@ if TYPE_CHECKING:
 
 __all__ = ["dimension"]
 
-_MOST = 2_000_000  # entries of the derivative that are made
+_MOST = 4_000_000  # entries of the derivative that are made
+_STEP = (
+    1e-30  # imaginary: a polynomial has the derivative there without a difference (complex step)
+)
 
 
 def dimension(
-    value: Callable[[Mapping[str, Array]], Array], arrays: Mapping[str, Array]
+    value: Callable[[Mapping[str, Array]], Array], arrays: Mapping[str, Array], seed: int = 0
 ) -> int | None:
     """Return the rank of the derivative of ``value`` by all entries of ``arrays``.
 
-    At drawn arrays it is the dimension of the set of all values, since ``value`` is a polynomial.
+    At drawn arrays it is the dimension of the set of all values, since ``value`` is a polynomial
+    with real coefficients; it has to take complex arrays as well.
+    Where there are more entries than values, the derivative is taken in drawn directions, a few
+    more than there are values: the rank is the same.
 
     Returns
     -------
-    The rank, or ``None`` where the derivative would have more than two million entries.
+    The rank, or ``None`` where the derivative would have more than four million entries.
 
     Examples
     --------
@@ -37,15 +43,28 @@ def dimension(
     import numpy as np
 
     at = value(arrays)
-    if at.size * sum(array.size for array in arrays.values()) > _MOST:
-        return None
+    entries = sum(array.size for array in arrays.values())
+    count = min(entries, at.size + 8)
+    if at.size * count > _MOST or not arrays:
+        return None if arrays else 0
+    generator = np.random.default_rng(seed)
     columns = []
+    for n in range(count):
+        if count == entries:
+            direction = np.zeros(entries)
+            direction[n] = 1.0
+        else:
+            direction = generator.normal(size=entries)
+        step = _laid(1j * _STEP * direction, arrays)
+        moved = value({name: array + step[name] for name, array in arrays.items()})
+        columns.append(moved.imag.ravel() / _STEP)
+    values = np.linalg.svd(np.array(columns), compute_uv=False)
+    return int((values > 1e-9 * values.max()).sum()) if values.max() > 0 else 0
+
+
+def _laid(flat: Array, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    found, start = {}, 0
     for name, array in arrays.items():
-        for n in range(array.size):
-            step = np.zeros(array.size)
-            step[n] = 1e-4
-            step = step.reshape(array.shape)
-            up, down = (value({**arrays, name: array + sign * step}) for sign in (1, -1))
-            columns.append((up - down).ravel() / 2e-4)
-    values = np.linalg.svd(np.array(columns), compute_uv=False) if columns else np.zeros(1)
-    return int((values > 1e-6 * values.max()).sum())
+        found[name] = flat[start : start + array.size].reshape(array.shape)
+        start += array.size
+    return found

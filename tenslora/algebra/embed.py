@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from tenslora.algebra.align import align
+from tenslora.algebra.limits import UNLIMITED, Limits
 from tenslora.algebra.proof import Proof, check_networks
 from tenslora.algebra.refute import Refutation, refute_networks
 from tenslora.algebra.search import LIMIT, find_witness
@@ -48,6 +49,8 @@ def embed_networks(
     *,
     frozen_special: Collection[str] = (),
     frozen_general: Collection[str] = (),
+    limits_special: Limits = UNLIMITED,
+    limits_general: Limits = UNLIMITED,
     free: bool = False,
     limit: int = LIMIT,
 ) -> Verdict:
@@ -58,6 +61,7 @@ def embed_networks(
     special, general : the networks; targets are aligned first (:func:`~tenslora.algebra.align`).
     frozen_special, frozen_general : their frozen cores. A frozen core of ``general`` is filled from
         frozen cores and constants only.
+    limits_special, limits_general : what more is known of the frozen cores.
     free : take a witness in which no rank grows with a size, where there is one.
     limit : how many ways of hosting the cores of a term are tried.
 
@@ -78,20 +82,49 @@ def embed_networks(
     U[r_a in] = U[in r_a]
     """
     one, two, steps = align(special, general)
-    fixed = {"frozen_special": frozen_special, "frozen_general": frozen_general}
-    found = find_witness(one, two, limit=limit, **fixed)
-    witness = found.free if free and found.free is not None else found.witness
-    if witness is not None:
-        try:
-            return check_networks(one, two, witness, aligned=steps, **fixed)
-        except SpecError as error:
-            # E132: groups of several bonds that its lines cannot tell apart. Any other would be a
-            # mistake of the search: nothing is claimed, and the note says so.
-            kind = "cannot be written" if error.code == "E132" else "was refused"
-            found.notes.append(f"a witness that {kind}: {error.what}")
-    refutation = refute_networks(one, two)
+    found = find_witness(
+        one,
+        two,
+        frozen_special=frozen_special,
+        frozen_general=frozen_general,
+        given=limits_general.given,
+        limit=limit,
+    )
+    for witness in (found.free, found.witness) if free else (found.witness, found.free):
+        if witness is not None:
+            try:
+                return check_networks(
+                    one,
+                    two,
+                    witness,
+                    frozen_special=frozen_special,
+                    frozen_general=frozen_general,
+                    limits_special=limits_special,
+                    limits_general=limits_general,
+                    aligned=steps,
+                )
+            except SpecError as error:
+                found.notes.append(_refused(error))
+    refutation = refute_networks(
+        one,
+        two,
+        frozen_special=frozen_special,
+        frozen_general=frozen_general,
+        limits_special=limits_special,
+        limits_general=limits_general,
+    )
     return (
         refutation
         if refutation is not None
         else Undecided(one, two, found.tried, tuple(found.notes))
     )
+
+
+def _refused(error: SpecError) -> str:
+    """Say why a witness that was found is none.
+
+    E132: groups of several bonds that its lines cannot tell apart. E134: a rank that a frozen core
+    cannot have. Any other would be a mistake of the search: nothing is claimed.
+    """
+    kind = {"E132": "cannot be written", "E134": "is not admitted"}.get(error.code, "was refused")
+    return f"a witness that {kind}: {error.what}"

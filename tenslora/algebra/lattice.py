@@ -72,6 +72,13 @@ class Lattice:
         pairs = permutations(self.names, 2)
         return [(a, b) for a, b in pairs if self.kind(a, b) == "undecided"]
 
+    def undecided_in(self) -> dict[str, list[str]]:
+        """Return the undecided pairs by the larger: the names that may or may not be in it."""
+        held: dict[str, list[str]] = {}
+        for special, general in self.undecided():
+            held.setdefault(general, []).append(special)
+        return held
+
     def below(self) -> dict[str, set[str]]:
         """Return for each name the names above it in the free order, closed under composition."""
         above = {
@@ -134,10 +141,8 @@ class Lattice:
         decided += f"{counts['undecided']} undecided"
         apart = len(self.names) * (len(self.names) - 1) - counts["pairs"]
         decided += f"; {apart} more are over different sites" if apart else ""
-        held: dict[str, list[str]] = {}
-        for special, general in self.undecided():
-            held.setdefault(general, []).append(special)
-        lines = (f"undecided in {general}: {', '.join(names)}" for general, names in held.items())
+        held = self.undecided_in().items()
+        lines = (f"undecided in {general}: {', '.join(names)}" for general, names in held)
         return "\n".join([decided, *lines])
 
     def costs(self) -> list[tuple[str, str, str]]:

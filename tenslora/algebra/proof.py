@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tenslora.algebra.constants import eliminate_in_term
+from tenslora.algebra.limits import UNLIMITED, Limits
 from tenslora.algebra.matching import match
 from tenslora.algebra.substitution import Substitution, places
 from tenslora.algebra.witness import CONSTANTS, Definition, Witness, parse_witness
@@ -28,6 +29,7 @@ class Proof:
     sizes : the index of ``special`` that gives the size of each name in the witness, by core and
         term of its value.
     steps : the law and the equation after it, from ``general`` to ``special``.
+    chosen : the frozen cores of ``general``: constants that are to have the values in the witness.
     """
 
     special: Network
@@ -36,6 +38,7 @@ class Proof:
     ranks: Mapping[str, tuple[str, ...]]
     sizes: Mapping[tuple[str, int], Mapping[str, str]]
     steps: tuple[tuple[str, str], ...]
+    chosen: tuple[str, ...] = ()
 
     @property
     def free(self) -> bool:
@@ -49,6 +52,8 @@ class Proof:
         lines += [f"  {definition}" for definition in self.witness.definitions]
         if self.ranks:
             lines.append(f"ranks         {format_ranks(self.ranks)}")
+        if self.chosen:
+            lines.append(f"frozen        {', '.join(self.chosen)}: constants that are chosen so")
         lines.append("proof, for all sizes")
         lines += [f"  {law:<{width}}  {text}" for law, text in self.steps]
         return "\n".join(lines)
@@ -70,6 +75,8 @@ def check_networks(
     *,
     frozen_special: Collection[str] = (),
     frozen_general: Collection[str] = (),
+    limits_special: Limits = UNLIMITED,
+    limits_general: Limits = UNLIMITED,
     aligned: tuple[str, ...] = (),
 ) -> Proof:
     """Check a witness: substitute, remove constants, compare. See :func:`tenslora.check`.
@@ -88,6 +95,7 @@ def check_networks(
         raise SpecError("E130", what, advice="Align them first by split, join, rename or squeeze.")
     _check_names(special, general, parsed)
     _check_frozen(general, parsed, frozenset(frozen_special), frozenset(frozen_general))
+    _check_given(general, parsed, limits_general)
     substitution = Substitution(special, general, parsed)
     terms = substitution.run()
     steps = [("align", text) for text in aligned]
@@ -106,7 +114,10 @@ def check_networks(
         advice = f"It gives {steps[-1][1]}; wanted is {special}."
         raise SpecError("E135", what, advice=advice)
     steps.append(("special", str(special)))
-    return Proof(special, general, parsed, substitution.ranks(), substitution.sizes(), tuple(steps))
+    ranks = substitution.ranks()
+    _check_ranks(general, ranks, limits_special, limits_general)
+    chosen = tuple(name for name in general.cores if name in frozenset(frozen_general))
+    return Proof(special, general, parsed, ranks, substitution.sizes(), tuple(steps), chosen)
 
 
 def _text(network: Network, terms: tuple[Term, ...]) -> str:
@@ -158,3 +169,28 @@ def _check_frozen(
                 what = f"core {definition.core.name} of {general} is frozen, {core.name} is trained"
                 advice = "The value of a frozen core is made of frozen cores and constants."
                 raise SpecError("E134", what, advice=advice)
+
+
+def _check_given(general: Network, witness: Witness, limits: Limits) -> None:
+    """Refuse any value of a core that has the value of a rule; the constants can be written."""
+    for definition in witness.definitions:
+        rule = limits.given.get(definition.core.name)
+        if rule is None:
+            continue
+        names = {core.name for term in definition.terms for core in term.cores}
+        if rule not in ("ones", "zeros") or names != {rule}:
+            what = f"core {definition.core.name} of {general} is frozen and has the value of a rule"
+            what += f", {rule}"
+            raise SpecError("E134", what, advice="No witness can give it another.")
+
+
+def _check_ranks(
+    general: Network, ranks: Mapping[str, tuple[str, ...]], special: Limits, limits: Limits
+) -> None:
+    """Refuse a rank of frozen cores that may be larger than what they can have."""
+    for bond, why in limits.bonds.items():
+        group = ranks.get(bond, ())
+        if group and not (len(group) == 1 and special.bonds.get(group[0]) == why):
+            what = f"rank {bond} of {general} would be {'*'.join(group)}; {why} bounds it"
+            advice = "Its frozen cores are taken from the weights, which have no such rank."
+            raise SpecError("E134", what, advice=advice)

@@ -5,24 +5,25 @@ Three things bound a network at all ranks:
 - *tied*: a site that none of its cores carries. Its W is the same for each value of that site.
 - *parts*: a product whose cores fall into two parts that no bond connects. Where the indices that
   both parts carry are held fixed, W is an outer product of the rest: a matrix of rank 1 at most.
-- *dimension*: no bond at all. Its cores are of one size, and so many numbers make no more than
-  that many dimensions of W.
+- *dimension*: no rank that could be raised for ever. There is no bond, or frozen cores bound each:
+  its trained numbers make so many dimensions of W and no more (``bounded.py``).
 
 The counterexample is one W of the other network, from a seed, that is not so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from tenslora.algebra.dimension import dimension
+from tenslora.algebra.bounded import exceeds
+from tenslora.algebra.drawn import drawn_arrays, evaluate
+from tenslora.algebra.limits import UNLIMITED, Limits
 from tenslora.algebra.routing import Graph
 from tenslora.errors import SizeError
-from tenslora.spec import Core, Network, complete_sizes, core_shape
+from tenslora.spec import Network, complete_sizes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +68,16 @@ class Refutation:
         return "\n".join(lines)
 
 
-def refute_networks(special: Network, general: Network, *, seed: int = 0) -> Refutation | None:
+def refute_networks(
+    special: Network,
+    general: Network,
+    *,
+    frozen_special: Collection[str] = (),
+    frozen_general: Collection[str] = (),
+    limits_special: Limits = UNLIMITED,
+    limits_general: Limits = UNLIMITED,
+    seed: int = 0,
+) -> Refutation | None:
     """Draw a W of ``special`` and see whether it breaks a bound that ``general`` has at all ranks.
 
     Returns ``None`` where it does not; that proves nothing.
@@ -81,57 +91,20 @@ def refute_networks(special: Network, general: Network, *, seed: int = 0) -> Ref
     no core of the larger network carries 'layer'; here W differs along it
     """
     sizes = dict.fromkeys(special.indices, _SIZE)
+    sizes.update({b: min(_SIZE, n) for b, n in limits_special.most(special, sizes).items()})
     try:
         sizes = complete_sizes(special, sizes)
     except SizeError:  # one array with groups of different lengths: equal sizes do not fit
         return None
-    arrays = _draw(special, sizes, seed)
-    drawn = _contract(special, sizes, arrays)
-    laws = chain(
-        _tied(drawn, special, general),
-        _parts(drawn, special, general),
-        _dimension(arrays, sizes, special, general, seed),
-    )
-    for law, reason in laws:
+    arrays = drawn_arrays(special, sizes, limits_special, seed)
+    drawn = evaluate(special, sizes, arrays)
+    for law, reason in chain(_tied(drawn, special, general), _parts(drawn, special, general)):
         return Refutation(special, general, law, reason, sizes, seed)
+    one = special, frozenset(frozen_special), limits_special
+    two = general, frozenset(frozen_general), limits_general
+    for reason, chosen in exceeds(one, two, seed):
+        return Refutation(special, general, "dimension", reason, chosen, seed)
     return None
-
-
-def _draw(network: Network, sizes: dict[str, int], seed: int) -> dict[str, Array]:
-    import numpy as np
-
-    generator = np.random.default_rng(seed)
-    return {n: generator.normal(size=core_shape(c, sizes)) for n, c in network.cores.items()}
-
-
-def _contract(network: Network, sizes: dict[str, int], arrays: Mapping[str, Array]) -> Array:
-    """Return W with one axis an index of the target."""
-    import numpy as np
-
-    labels = {index: n for n, index in enumerate(network.indices)}
-    target = [labels[index] for index in network.target.indices]
-    total: Any = 0.0
-    for term in network.terms:
-        operands: list[Any] = []
-        for core in term.cores:
-            array = _constant(core, sizes) if core.is_constant else arrays[core.name]
-            operands += [array.reshape([sizes[i] for i in core.indices])]
-            operands += [[labels[i] for i in core.indices]]
-        for index in network.target.indices:  # an index that no core of the term carries
-            operands += [np.ones(sizes[index]), [labels[index]]]
-        total = total + np.einsum(*operands, target, optimize="greedy")
-    return np.asarray(total)
-
-
-def _constant(core: Core, sizes: dict[str, int]) -> Array:
-    import numpy as np
-
-    shape = core_shape(core, sizes)
-    if core.name == "ones":
-        return np.ones(shape)
-    array = np.zeros(shape)
-    array[(np.arange(shape[0]),) * len(shape)] = 1.0
-    return array
 
 
 def _tied(drawn: Array, special: Network, general: Network) -> Iterator[tuple[str, str]]:
@@ -170,28 +143,6 @@ def _parts(drawn: Array, special: Network, general: Network) -> Iterator[tuple[s
             names += " ".join(i for i in target if i in columns)
             what = f"the larger network has rank 1 at most between {names}; here it is {rank}"
             yield "parts", what
-
-
-def _dimension(
-    arrays: dict[str, Array],
-    sizes: dict[str, int],
-    special: Network,
-    general: Network,
-    seed: int,
-) -> Iterator[tuple[str, str]]:
-    if general.bonds:
-        return
-    own = {index: sizes[index] for index in general.indices}
-    try:
-        own = complete_sizes(general, own)
-        drawn = _draw(general, own, seed)
-    except SizeError:  # an equation that ties sizes to each other
-        return
-    most = dimension(partial(_contract, general, own), drawn)
-    found = None if most is None else dimension(partial(_contract, special, sizes), arrays)
-    if found is not None and most is not None and found > most:
-        what = f"the larger network has {most} dimensions and no rank to raise; here W has {found}"
-        yield "dimension", what
 
 
 def _bipartitions(graph: Graph) -> Iterator[tuple[frozenset[str], frozenset[str]]]:

@@ -43,16 +43,18 @@ def find_witness(
     *,
     frozen_special: Collection[str] = (),
     frozen_general: Collection[str] = (),
+    given: Collection[str] = (),
     limit: int = LIMIT,
 ) -> Search:
     """Search for a witness that ``special`` is a special case of ``general``.
 
     The targets have to be the same. The search is deterministic and bounded by ``limit`` ways a
-    pair of terms; what it finds still has to be checked.
+    pair of terms; what it finds still has to be checked. ``given`` are cores of ``general`` that
+    have the value of a rule.
     """
     found = Search()
     small, large = eliminate(special), eliminate(general)
-    if (note := _unsearched(large)) is not None:
+    if (note := _unsearched(large, given)) is not None:
         found.notes.append(note)
         return found
     frozen = frozenset(frozen_special), frozenset(frozen_general)
@@ -76,6 +78,9 @@ def _search(small: Network, large: Network, frozen: _Frozen, limit: int, found: 
     """Put each term of ``small`` into one of ``large``, in the first order that goes."""
     orders = islice(permutations(range(len(large.terms)), len(small.terms)), 24)
     for order in orders:
+        if (note := _shared(large, order)) is not None:
+            found.notes += [note] if note not in found.notes else []
+            continue
         cheap, free = _hosted(small, large, order, frozen, limit, found)
         if cheap is not None:
             found.witness = Witness(tuple(cheap[name] for name in large.cores))
@@ -84,17 +89,26 @@ def _search(small: Network, large: Network, frozen: _Frozen, limit: int, found: 
             return
 
 
-def _unsearched(general: Network) -> str | None:
+def _unsearched(general: Network, given: Collection[str]) -> str | None:
     """Say what a network has that the search does not know how to fill."""
-    cores = [core for term in general.terms for core in term.cores]
-    if any(core.is_constant for core in cores):
-        return "the larger network has constant cores"
-    if len({core.name for core in cores}) < len(cores):
-        return "the larger network has one core in two places"
-    bonds = [bond for term in general.terms for bond in term.indices if bond in general.bonds]
+    if given:
+        return f"the larger network has cores with the value of a rule: {', '.join(given)}"
+    for term in general.terms:
+        if any(core.is_constant for core in term.cores):
+            return "the larger network has constant cores"
+        if len({core.name for core in term.cores}) < len(term.cores):
+            return "the larger network has one core in two places"
+    return None
+
+
+def _shared(general: Network, order: tuple[int, ...]) -> str | None:
+    """Say what two of the terms that are to host something have in common."""
+    terms = [general.terms[n] for n in order]
+    bonds = [bond for term in terms for bond in term.indices if bond in general.bonds]
     if len(set(bonds)) < len(bonds):
         return "the larger network has one bond in two terms"
-    return None
+    cores = [core.name for term in terms for core in term.cores]
+    return "the larger network has one core in two terms" if len(set(cores)) < len(cores) else None
 
 
 _Definitions = dict[str, Definition]
@@ -112,48 +126,60 @@ def _hosted(
 
     Returns the cheapest way, and the cheapest in which no rank grows with a size.
     """
-    ways: tuple[_Definitions | None, _Definitions | None] = {}, {}
-    for n, term in enumerate(general.terms):
-        if n not in order:
-            parts: list[_Definitions | None] = [_vanish(general, term, frozen[1])] * 2
-        else:
-            graph = Graph(general, term)
-            if len(graph.bonds) > MAX_BONDS:
-                found.notes.append(f"more than {MAX_BONDS} bonds in a term")
-                return None, None
-            own = small.terms[order.index(n)]
-            best = best_hostings(small, own, graph, frozen, limit)
-            found.tried += best.tried
-            if best.tried >= limit:
-                found.notes.append(f"stopped after {limit:,}; there are {best.ways:,} ways in all")
-            ways_here = (best.cheapest, best.free)
-            parts = [None if w is None else _write(small, own, graph, w) for w in ways_here]
+    ways: tuple[_Way | None, _Way | None] = _Way(), _Way()
+    for own, n in zip(small.terms, order, strict=True):
+        graph = Graph(general, general.terms[n])
+        if len(graph.bonds) > MAX_BONDS:
+            found.notes.append(f"more than {MAX_BONDS} bonds in a term")
+            return None, None
+        best = best_hostings(small, own, graph, frozen, limit)
+        found.tried += best.tried
+        if best.tried >= limit:
+            found.notes.append(f"stopped after {limit:,}; there are {best.ways:,} ways in all")
         cheap, free = (
-            None if way is None or part is None else {**way, **part}
-            for way, part in zip(ways, parts, strict=True)
+            None if way is None or hosting is None else _write(small, own, graph, hosting, way)
+            for way, hosting in zip(ways, (best.cheapest, best.free), strict=True)
         )
         ways = cheap, free
-    return ways
+    for way in filter(None, ways):
+        for n in set(range(len(general.terms))).difference(order):
+            _vanish(general, general.terms[n], frozen[1], way)
+    cheap, free = ways
+    return (
+        None if cheap is None else cheap.definitions,
+        None if free is None else free.definitions,
+    )
 
 
-def _vanish(general: Network, term: Term, frozen: frozenset[str]) -> dict[str, Definition]:
-    """Define the cores of a term that is not needed: ranks of 1, and one core of zeros.
+@dataclass
+class _Way:
+    """The definitions so far, and the names that each bond stands for."""
 
-    A trained core is taken where there is one; zeros are a constant, so that a frozen one may be.
+    definitions: _Definitions = field(default_factory=dict)
+    groups: dict[str, Slot] = field(default_factory=dict)
+
+
+def _vanish(general: Network, term: Term, frozen: frozenset[str], way: _Way) -> None:
+    """Define the cores of a term that is not needed: one of zeros, and ranks of 1.
+
+    Cores and bonds that a term has in common with one that is needed are what they are there. A
+    trained core is taken where there is one; zeros are a constant, so that a frozen one may be.
     """
     known = general.target.indices
-    names = [core.name for core in term.cores]
-    first = next((name for name in names if name not in frozen), names[0])
-    definitions = {}
-    for core in term.cores:
-        slots = tuple(tuple(i for i in slot if i in known) for slot in core.slots)
+    cores = [core for core in term.cores if core.name not in way.definitions]
+    first = next((c.name for c in cores if c.name not in frozen), cores[0].name if cores else "")
+    for core in cores:
+        slots = tuple(
+            tuple(name for i in slot for name in ((i,) if i in known else way.groups.get(i, ())))
+            for slot in core.slots
+        )
         name = "zeros" if core.name == first else "ones"
         value = Core(name, tuple((i,) for slot in slots for i in slot))
-        definitions[core.name] = Definition(Core(core.name, slots), (Term((value,)),))
-    return definitions
+        way.definitions[core.name] = Definition(Core(core.name, slots), (Term((value,)),))
 
 
-def _write(small: Network, term: Term, graph: Graph, hosting: Hosting) -> dict[str, Definition]:
+def _write(small: Network, term: Term, graph: Graph, hosting: Hosting, way: _Way) -> _Way:
+    """Define the cores of ``graph``, which host those of ``term``."""
     groups: dict[str, dict[str, str]] = {bond: {} for bond in graph.bonds}
     taken = {*small.target.indices, *term.indices}
     for index in (i for i in small.indices if i in hosting.routes):
@@ -161,7 +187,7 @@ def _write(small: Network, term: Term, graph: Graph, hosting: Hosting) -> dict[s
         for bond in bonds:
             alone = len(bonds) == 1 and index in small.bonds
             groups[bond][index] = index if alone else _fresh(f"{index}_{bond}", taken)
-    definitions = {}
+    way.groups.update({bond: tuple(group.values()) for bond, group in groups.items()})
     for n, core in enumerate(graph.cores):
         hosted = [c for c, h in zip(term.cores, hosting.hosts, strict=True) if h == n]
         slots = tuple(
@@ -169,8 +195,8 @@ def _write(small: Network, term: Term, graph: Graph, hosting: Hosting) -> dict[s
             for slot in core.slots
         )
         value = _value(graph.native[n], [groups[bond] for bond in graph.at[n]], core, hosted)
-        definitions[core.name] = Definition(Core(core.name, slots), (value,))
-    return definitions
+        way.definitions[core.name] = Definition(Core(core.name, slots), (value,))
+    return way
 
 
 def _fresh(name: str, taken: set[str]) -> str:

@@ -58,6 +58,7 @@ def _verdict(found: Verdict) -> dict[str, Any]:
             "free": found.free,
             "ranks": {bond: list(group) for bond, group in found.ranks.items()},
             "witness": [str(definition) for definition in found.witness.definitions],
+            "frozen": list(found.chosen),
             "steps": [{"law": law, "result": text} for law, text in found.steps],
         }
     if isinstance(found, Refutation):

@@ -6,6 +6,7 @@ from tenslora.family.affording import Affordable, BudgetTable, budget_table
 from tenslora.family.bound import Bound
 from tenslora.family.budgeting import isoparameters, isorank, ranks
 from tenslora.family.family import Family, family
+from tenslora.family.limits import limits_of
 from tenslora.family.memory import Memory
 from tenslora.family.modelshape import ModelShape, Weights, model_shape
 from tenslora.family.operators import (
@@ -62,6 +63,7 @@ __all__ = [
     "kron",
     "lattice",
     "lift",
+    "limits_of",
     "model_shape",
     "parse_ranks",
     "parse_scale",

@@ -14,6 +14,7 @@ from tenslora.algebra.search import LIMIT
 from tenslora.algebra.witness import Witness
 from tenslora.errors import SpecError
 from tenslora.family.family import Family
+from tenslora.family.limits import limits_of
 from tenslora.family.registry import registered, resolve
 
 __all__ = ["check", "embeds", "lattice", "lift"]
@@ -33,13 +34,15 @@ def check(
         site or feature of the one is split where the other has several.
     witness : the value of each core of ``general`` in the cores of ``special`` and the constants
         ``eye``, ``ones`` and ``zeros``, one definition a line. A rank may be a group of indices,
-        such as ``(layer r)``, or ``()``, which is 1.
+        such as ``(layer r)``, or ``()``, which is 1. A frozen core has a constant value, which the
+        witness chooses as far as the family leaves a choice (:func:`limits_of`).
 
     Raises
     ------
     SpecError
-        E130 for targets that cannot be aligned, E131 to E134 for a witness that does not fit the
-        families, E135 for one that gives another W, with the first core where the two differ.
+        E130 for targets that cannot be aligned, E131 to E133 for a witness that does not fit the
+        families, E134 for a value or a rank that a frozen core cannot have, E135 for one that gives
+        another W, with the first core where the two differ.
 
     Examples
     --------
@@ -71,6 +74,8 @@ def check(
         witness,
         frozen_special=one.frozen,
         frozen_general=two.frozen,
+        limits_special=limits_of(one),
+        limits_general=limits_of(two),
         aligned=steps,
     )
 
@@ -91,7 +96,8 @@ def embeds(
     -------
     Proof, Refutation or Undecided
         A proof is true in an ``if``, the others are false. A :class:`Refutation` holds at any ranks
-        and gives its counterexample; :class:`Undecided` says how far the search looked.
+        and gives its counterexample; :class:`Undecided` says how far the search looked. Of frozen
+        cores :func:`limits_of` says what they can be.
 
     Raises
     ------
@@ -111,6 +117,8 @@ def embeds(
         two.network,
         frozen_special=one.frozen,
         frozen_general=two.frozen,
+        limits_special=limits_of(one),
+        limits_general=limits_of(two),
         free=free,
         limit=limit,
     )

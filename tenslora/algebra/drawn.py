@@ -1,0 +1,61 @@
+"""One W of a network, at drawn cores: what counterexamples are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tenslora.algebra.limits import UNLIMITED, Limits
+from tenslora.spec import Core, Network, core_shape
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+__all__ = ["drawn_arrays", "evaluate"]
+
+
+def drawn_arrays(
+    network: Network, sizes: Mapping[str, int], limits: Limits = UNLIMITED, seed: int = 0
+) -> dict[str, Array]:
+    """Return an array for each core: normal numbers, or the value that a rule gives."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    return {
+        name: limits.value(core, network, sizes)
+        if name in limits.given
+        else generator.normal(size=core_shape(core, sizes))
+        for name, core in network.cores.items()
+    }
+
+
+def evaluate(network: Network, sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> Array:
+    """Return W with one axis an index of the target."""
+    import numpy as np
+
+    labels = {index: n for n, index in enumerate(network.indices)}
+    target = [labels[index] for index in network.target.indices]
+    total: Any = 0.0
+    for term in network.terms:
+        operands: list[Any] = []
+        for core in term.cores:
+            array = _constant(core, sizes) if core.is_constant else arrays[core.name]
+            operands += [array.reshape([sizes[i] for i in core.indices])]
+            operands += [[labels[i] for i in core.indices]]
+        for index in network.target.indices:  # an index that no core of the term carries
+            operands += [np.ones(sizes[index]), [labels[index]]]
+        total = total + np.einsum(*operands, target, optimize="greedy")
+    return np.asarray(total)
+
+
+def _constant(core: Core, sizes: Mapping[str, int]) -> Array:
+    import numpy as np
+
+    shape = core_shape(core, sizes)
+    if core.name == "ones":
+        return np.ones(shape)
+    array = np.zeros(shape)
+    array[(np.arange(shape[0]),) * len(shape)] = 1.0
+    return array

@@ -1,0 +1,52 @@
+"""What bounds a family beside its equation: values that a rule gives, ranks that a start admits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tenslora.spec import Core, Network
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+__all__ = ["UNLIMITED", "Limits"]
+
+Sizes = Mapping[str, int]
+
+
+def _no_most(network: Network, sizes: Sizes) -> dict[str, int]:
+    return {}
+
+
+def _no_value(core: Core, network: Network, sizes: Sizes) -> Array:
+    raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is known of frozen cores: :func:`tenslora.family.limits_of` reads it from a family.
+
+    A frozen core that is drawn, or taken from a weight, may be any constant. One whose value a rule
+    gives, such as a circulant pattern, is that and nothing else.
+
+    Attributes
+    ----------
+    given : the rule of each core whose value it gives.
+    bonds : for each bond that cannot have any rank, what bounds it. Equal words are equal bounds.
+    value : of one of the ``given``, from the core, the network and all sizes: its array.
+    most : the largest rank of each of the ``bonds``, from the network and the sizes of its target;
+        no larger one is admitted, or adds anything.
+    """
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    bonds: Mapping[str, str] = field(default_factory=dict)
+    value: Callable[[Core, Network, Sizes], Array] = _no_value
+    most: Callable[[Network, Sizes], dict[str, int]] = _no_most
+
+
+#: Of a network without frozen cores, or with such as may have any value.
+UNLIMITED = Limits()

@@ -1,0 +1,93 @@
+"""What the frozen cores of a family can be: drawn freely, given by a rule, or cut from a weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tenslora.algebra.limits import Limits
+from tenslora.family.family import Family
+from tenslora.init import InitRule, draw
+from tenslora.spec import Core, Network, slot_size
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+__all__ = ["limits_of"]
+
+_DRAWN = frozenset({"normal", "uniform", "kaiming", "xavier", "orthogonal"})
+_WAVES = frozenset({"cos", "sin"})
+_SVD = frozenset({"svd", "root_svd"})
+
+
+def limits_of(family: Family) -> Limits:
+    """Return which frozen cores have the value of a rule, and which ranks are bounded by them.
+
+    - A frozen core that a random rule draws may be any constant: a seed chooses it.
+    - One with another rule has that value: ``circulant``, ``cos``, ``ones``, a copy of such a core.
+    - One that the family takes from the weights may be that of any weights, at a rank that they
+      have: an SVD has no more vectors than the smaller side of the weight, a HOSVD no more than
+      each mode.
+
+    Examples
+    --------
+    >>> from tenslora.families import c3a, lora_xs, vera
+    >>> limits_of(c3a).given, limits_of(vera).given, limits_of(lora_xs).bonds
+    ({'E': 'circulant'}, {}, {'s': 'svd', 'r': 'svd'})
+    """
+    started = set() if family.start is None else set(family.start.cores)
+    given = {
+        core: str(rule)
+        for core, rule in family.init.items()
+        if core in family.frozen and core not in started and _is_given(rule, started)
+    }
+
+    def value(core: Core, network: Network, sizes: Mapping[str, int]) -> Array:
+        return draw(family.init[core.name], core, network, sizes)
+
+    def most(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
+        return {bond: size for bond, _, size in _bounds(family, network, sizes)}
+
+    ones = dict.fromkeys(family.network.indices, 1)
+    bonds = {bond: what for bond, what, _ in _bounds(family, family.network, ones)}
+    return Limits(given, bonds, value, most)
+
+
+def _is_given(rule: InitRule, started: set[str]) -> bool:
+    kind = rule.kind if rule.base is None else rule.base.kind
+    return kind not in _DRAWN and rule.of not in started
+
+
+def _bounds(
+    family: Family, network: Network, sizes: Mapping[str, int]
+) -> Iterator[tuple[str, str, int]]:
+    """Yield bonds with what bounds them and the largest rank; ``network`` may be aligned."""
+    rows, columns = (slot_size(slot, sizes) for slot in (network.output, network.input))
+    for name in (name for name in network.cores if name in family.frozen):
+        core, kind = network.cores[name], family.init[name].kind
+        slot = core.slots[-1] if kind == "circulant" else _bonds(core, network)
+        if kind == "circulant" and len(slot) == 1 and slot[0] in network.bonds:
+            yield slot[0], kind, sum(slot_size(s, sizes) for s in core.slots[:2]) - 1
+        elif kind in _WAVES and len(slot) == 1:
+            yield slot[0], "waves", rows * columns
+    start = family.start
+    if start is None or not family.frozen.issuperset(start.cores):
+        return
+    cores = [network.cores[name] for name in start.cores]
+    if start.kind in _SVD:
+        for bond in (bond for core in cores for bond in _bonds(core, network)):
+            yield bond, "svd", min(rows, columns)
+    elif start.kind == "hosvd":
+        middle, *factors = cores
+        alone = {s for s in network.sites if all(s in core.indices for core in cores)}
+        for n, (factor, inner) in enumerate(zip(factors, _bonds(middle, network), strict=True)):
+            held = [i for i in factor.indices if i not in alone and i not in network.bonds]
+            for bond in (*_bonds(factor, network), inner):
+                yield bond, f"hosvd {n}", math.prod(sizes[i] for i in held)
+
+
+def _bonds(core: Core, network: Network) -> tuple[str, ...]:
+    return tuple(index for index in core.indices if index in network.bonds)

@@ -1,0 +1,207 @@
+"""Frozen cores: what may be chosen, what a rule gives, and what bounds a family at all ranks."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import tenslora as tl
+from tenslora.algebra import Proof, Refutation, Undecided, refute_networks
+from tenslora.algebra.dimension import dimension
+from tenslora.family import limits_of
+from tenslora.testing import assert_special_case, dense
+
+NAMES = sorted(tl.registered())
+BOUNDED = {"c3a", "fourierft", "lora_xs", "tinylora", "craft"}
+
+
+def w_of(name, sizes, seed=0):
+    """W at drawn trained cores and the family's own frozen ones."""
+    bound = tl.resolve(name).bind(sizes)
+    cores = bound.arrays(seed=seed)
+    generator = np.random.default_rng(seed)
+    for core in cores.keys() - bound.family.frozen:
+        cores[core] = generator.normal(size=cores[core].shape)
+    return dense(bound.family.network, cores, bound.sizes)
+
+
+def span(name, sizes, count):
+    """The dimension of the span of many W: of a linear family, its dimension."""
+    return np.linalg.matrix_rank([w_of(name, sizes, n).ravel() for n in range(count)])
+
+
+def test_which_frozen_cores_have_a_value():
+    given = {name: set(limits_of(tl.resolve(name)).given) for name in NAMES}
+    assert {name: cores for name, cores in given.items() if cores} == {
+        "c3a": {"E"},
+        "fourierft": {"C", "Q", "S", "T"},
+        "craft": {"J0", "K0", "L0"},
+    }
+    bounded = {name for name in NAMES if limits_of(tl.resolve(name)).bonds}
+    assert bounded == BOUNDED
+
+
+@pytest.mark.parametrize("general", sorted(BOUNDED))
+def test_lora_is_in_no_family_that_frozen_cores_bound(general):
+    refutation = tl.embeds("lora", general)
+    assert isinstance(refutation, Refutation)
+    most, found = map(int, re.findall(r"\d+", refutation.reason))
+    assert most < found
+    assert refutation.reason == (
+        f"frozen cores bound the larger network to {most} dimensions at any ranks; "
+        f"here W has {found}"
+    )
+
+
+def test_waves_are_even():
+    """W[-j, -k] = W[j, k]: 10 of the 16 dimensions of a 4 by 4 matrix, with every wave there is."""
+    sizes = {"layer": 1, "proj": 1, "out": 4, "in": 4, "n": 16}
+    w = w_of("fourierft", sizes)[0, 0]
+    back = -np.arange(4) % 4
+    np.testing.assert_allclose(w[np.ix_(back, back)], w, atol=1e-12)
+    assert span("fourierft", sizes, 20) == 10
+    assert "to 10 dimensions at any ranks; here W has 16" in tl.embeds("lora", "fourierft").reason
+
+
+def test_circulant_blocks_are_constant_along_diagonals():
+    """Four blocks of 2 by 2 with three diagonals each: 12 of 16 dimensions."""
+    sizes = {"layer": 1, "proj": 1, "m": 2, "o": 2, "n": 2, "i": 2}
+    w = w_of("c3a", {**sizes, "k": 5})[0, 0].reshape(2, 2, 2, 2)
+    np.testing.assert_allclose(w[:, 0, :, 0], w[:, 1, :, 1])
+    assert [span("c3a", {**sizes, "k": k}, 20) for k in (1, 2, 3, 5)] == [4, 8, 12, 12]
+    assert "to 12 dimensions at any ranks; here W has 16" in tl.embeds("lora", "c3a").reason
+
+
+def test_singular_vectors_are_no_more_than_the_smaller_side():
+    """Of a 4 by 2 weight there are two: LoRA-XS has 4 numbers, the weight 8."""
+    weight = np.random.default_rng(0).normal(size=(4, 2))
+    left, _, right = np.linalg.svd(weight, full_matrices=False)
+    assert left.shape[1] ** 2 == right.shape[0] ** 2 == 4
+    assert "to 4 dimensions at any ranks; here W has 8" in tl.embeds("lora", "lora_xs").reason
+    # with factors that any rank can have it is everything
+    free = "W[layer proj out in] = U[layer proj out s] R[layer proj s r] V[layer proj r in]"
+    drawn = tl.family(free, frozen=("U", "V"), starts_nonzero=True)
+    assert_special_case("lora", drawn)
+
+
+def test_squares_on_a_frozen_tucker_are_few_numbers():
+    """CRAFT trains 3 x 16 numbers for 4 layers of 4 by 4; W has 64, a basis less two scales."""
+    reason = tl.embeds("lora", "craft").reason
+    assert "to 46 dimensions at any ranks; here W has 64" in reason
+
+
+@pytest.mark.parametrize("general", ["pissa", "dota", "quanta"])
+@pytest.mark.parametrize("special", ["lora", "pissa", "tt_matrix", "tera", "fourierft"])
+def test_a_frozen_term_that_takes_the_start_away_vanishes(special, general):
+    if special == general:
+        return
+    proof = assert_special_case(special, general)
+    frozen = tl.resolve(general).frozen
+    assert set(proof.chosen) == frozen
+    written = {d.core.name: str(d.terms[0]) for d in proof.witness.definitions}
+    assert any(written[core].startswith("zeros") for core in frozen)
+    assert f"frozen        {', '.join(proof.chosen)}: constants that are chosen so" in str(proof)
+
+
+def test_at_their_own_ranks():
+    for special, general in (("lora", "pissa"), ("tt_matrix", "dota")):
+        assert tl.embeds(special, general, free=True).free
+
+
+def test_starts_of_lora_xs_are_those_of_tinylora():
+    assert_special_case("tinylora", "lora_xs")
+    assert_special_case("lora_xs", "tinylora")
+
+
+def test_the_value_of_a_rule_cannot_be_chosen():
+    full = "W[layer proj (m o) (n i)] = T[layer proj m o n i]"
+    with pytest.raises(tl.TensloraError) as caught:
+        tl.check(
+            full,
+            "c3a",
+            "c[layer proj m n (o k)] = T[layer proj m o n k]; E[o i (p k)] = eye[o p] eye[i k]",
+        )
+    assert str(caught.value) == (
+        "E134: core E of W[layer proj (m o) (n i)] = c[layer proj m n k] E[o i k] is frozen and "
+        "has the value of a rule, circulant\n  No witness can give it another."
+    )
+
+
+def test_a_rank_that_the_weights_do_not_have_is_refused():
+    with pytest.raises(tl.TensloraError) as caught:
+        tl.check(
+            "lora",
+            "lora_xs",
+            "U[layer proj out s] = eye[out s] ones[layer proj];"
+            "R[layer proj s r] = B[layer proj s r];"
+            "V[layer proj r in] = A[layer proj r in]",
+        )
+    assert "frozen, A is trained" in str(caught.value)
+    with pytest.raises(tl.TensloraError) as caught:
+        tl.check(
+            "lora",
+            "lora_xs",
+            "U[layer proj out s] = eye[out s] ones[layer proj];"
+            "R[layer proj s r] = B[layer proj s x] A[layer proj x r];"
+            "V[layer proj r in] = eye[r in] ones[layer proj]",
+        )
+    assert str(caught.value) == (
+        "E134: rank s of W[layer proj out in] = U[layer proj out s] R[layer proj s r] "
+        "V[layer proj r in] would be out; svd bounds it\n"
+        "  Its frozen cores are taken from the weights, which have no such rank."
+    )
+
+
+def test_constants_that_a_rule_gives_can_be_written():
+    plain = "W[out in] = B[out r] A[r in]"
+    weighed = tl.family(
+        "W[out in] = B[out r] d[r] A[r in]", init={"d": "ones", "B": "zeros"}, frozen="d"
+    )
+    assert isinstance(tl.embeds(plain, weighed), Undecided)
+    proof = tl.check(plain, weighed, "B[out r] = B[out r]; d[r] = ones[r]; A[r in] = A[r in]")
+    assert isinstance(proof, Proof)
+
+
+def test_dimensions_are_of_what_is_trained():
+    """Frozen numbers add none, of either side."""
+    bare = "W[layer out in] = b[layer out] a[in]"
+    fixed = tl.family(
+        "W[layer out in] = b[layer out] c[layer] a[in] + d[layer] e[out in]",
+        frozen=("c", "d", "e"),
+        starts_nonzero=True,
+    )
+    assert isinstance(tl.embeds(bare, fixed), Proof)
+    few = tl.family("W[(o1 o2) in] = X[o1 o2] Y[o2 in] Z[o1 in]", frozen="Z", starts_nonzero=True)
+    refutation = tl.embeds("W[(o1 o2) in] = X[o1 o2] Y[o2 in] Z[o1 in]", few)
+    assert isinstance(refutation, Refutation)
+    assert refutation.reason == (
+        "the larger network has 15 dimensions and no rank to raise; here W has 19"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "rank"), [(5, 4, 1), (6, 3, 2), (30, 20, 3), (3, 3, 9)]
+)
+def test_dimension_of_matrices_of_a_rank(rows, columns, rank):
+    generator = np.random.default_rng(0)
+    cores = {"B": generator.normal(size=(rows, rank)), "A": generator.normal(size=(rank, columns))}
+    least = min(rank, rows, columns)
+    found = dimension(lambda held: held["B"] @ held["A"], cores)
+    assert found == least * (rows + columns - least)
+
+
+def test_no_law_says_that_a_family_is_not_itself():
+    for name in NAMES:
+        one = tl.resolve(name)
+        frozen, limits = one.frozen, limits_of(one)
+        found = refute_networks(
+            one.network,
+            one.network,
+            frozen_special=frozen,
+            frozen_general=frozen,
+            limits_special=limits,
+            limits_general=limits,
+        )
+        assert found is None, str(found)
