@@ -120,6 +120,7 @@ CODES: dict[str, str] = {
     "E533": "names of adapters that do not fit a mixed batch",
     "E534": "a model with adapters of another tuner",
     "E535": "an adapter with the name of a core",
+    "E536": "cores on a tuner that nobody keeps",
     # reading JSON
     "E601": "JSON of an unknown schema version",
     "E602": "JSON with unknown or missing keys",

@@ -11,13 +11,19 @@ from tenslora.errors import UsageError
 
 __all__ = ["COMMANDS"]
 
+#: Where PEFT's adapters of this package have their cores.
+_HOUSES = ("tuner", "first_layer")
+
 
 def _fill_export(parser: Parser) -> None:
     add = parser.add_argument
-    add("adapter", metavar="ADAPTER", help="a file that adapter.save wrote, or the folder with it")
+    add("adapter", metavar="ADAPTER", help="a file that adapter.save wrote, or a folder with one")
     add("out", metavar="OUT", help="a new folder")
-    forms = "lora: a plain LoRA, as PEFT and vLLM load; merged: the base with the update inside"
-    add("--to", choices=("lora", "merged"), default="lora", help=forms)
+    forms = (
+        "lora: a plain LoRA, as PEFT and vLLM load; merged: the base with the update inside; "
+        "tuner, first_layer: a PEFT checkpoint of tenslora, with its cores in the other place"
+    )
+    add("--to", choices=("lora", "merged", *_HOUSES), default="lora", help=forms)
     rank = "of the LoRA: the nearest by SVD, with its error said (default: the lowest exact one)"
     add("--rank", metavar="N", help=rank)
     add("--no-pad", action="store_true", help="do not fill up to a rank that servers have room for")
@@ -27,12 +33,14 @@ def _fill_export(parser: Parser) -> None:
 
 def _run_export(args: Namespace) -> Answer:
     path = Path(args.adapter)
+    if args.to != "lora" and (args.rank is not None or args.no_pad):
+        what = "--rank and --no-pad belong to --to lora"
+        raise UsageError("E801", what, advice="Leave them out.")
+    if args.to in _HOUSES:
+        return _convert(args, path)
     if path.is_dir():
         path /= "adapter.safetensors"
     if args.to == "merged":
-        if args.rank is not None or args.no_pad:
-            what = "--rank and --no-pad belong to --to lora"
-            raise UsageError("E801", what, advice="Leave them out.")
         from tenslora.integrations.exporting import export_merged
 
         merged = export_merged(path, args.out, model=args.model)
@@ -47,15 +55,25 @@ def _run_export(args: Namespace) -> Answer:
     return Answer(report.to_dict, lambda: str(report))
 
 
+def _convert(args: Namespace, path: Path) -> Answer:
+    if args.model is not None:
+        what = "--model belongs to --to merged: names of tensors are changed without the base"
+        raise UsageError("E801", what, advice="Leave it out.")
+    from tenslora.integrations.peft import convert_bank
+
+    converted = convert_bank(path, args.out, to=args.to)
+    return Answer(converted.to_dict, lambda: str(converted))
+
+
 COMMANDS = (
     Command(
         "export",
         "Write an adapter as a plain LoRA (for PEFT, vLLM, ...), or merged into its base",
         _fill_export,
         _run_export,
-        extra="hf",
+        extra="peft",
         needs=("torch", "safetensors"),
-        usage="ADAPTER OUT [--to lora|merged] [--rank N] [--model MODEL]",
+        usage="ADAPTER OUT [--to lora|merged|tuner|first_layer] [--rank N] [--model MODEL]",
         epilog="example:\n  tenslora export tenslora-run/ --to lora out/",
     ),
 )

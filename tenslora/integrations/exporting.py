@@ -10,9 +10,10 @@ from typing import Any
 import torch
 import transformers
 
-from tenslora.errors import DataError, StateError
+from tenslora.errors import DataError
 from tenslora.integrations.transformers import quiet
 from tenslora.nn import load
+from tenslora.nn.files import check_new
 from tenslora.nn.state import read_file
 
 __all__ = ["Merged", "export_merged"]
@@ -59,9 +60,7 @@ def export_merged(adapter: str | Path, out: str | Path, *, model: str | None = N
     """
     record, _ = read_file(adapter)
     folder = Path(out)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        what = f"{folder} is there already, and not an empty folder"
-        raise StateError("E616", what, advice="Give a new folder.")
+    check_new(folder)
     where = record.model["name"] if model is None else model
     kind = getattr(transformers, record.model["class"], None)
     if not where or kind is None or not hasattr(kind, "from_pretrained"):

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from tenslora.errors import AttachError, SizeError, StateError
+from tenslora.errors import AttachError, SizeError
 from tenslora.nn import install
 from tenslora.nn.factors import Factors, module_factors
-from tenslora.nn.files import write_folder
+from tenslora.nn.files import write_new
 from tenslora.nn.record import describe
 from tenslora.nn.shards import whole
 from tenslora.nn.targets import Linear, find_linears
@@ -129,20 +129,8 @@ def export_lora(
         "adapter_model.safetensors": to_bytes(tensors, {"format": "pt"}),
         "adapter_config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(),
     }
-    _write(Path(path), files)
+    write_new(Path(path), files)
     return report
-
-
-def _write(path: Path, files: Mapping[str, bytes]) -> None:
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        what = f"{path} is there already, and not an empty folder"
-        raise StateError("E616", what, advice="Give a new folder.")
-    try:
-        write_folder(path, files)
-    except OSError as error:
-        what = f"{path} cannot be written: {error.strerror or error}"
-        advice = "Give a folder in one that exists and can be written."
-        raise StateError("E616", what, advice=advice) from error
 
 
 def _check_rank(rank: int | None, *, pad: bool) -> None:

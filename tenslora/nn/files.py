@@ -9,7 +9,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["write_folder", "write_whole"]
+from tenslora.errors import StateError
+
+__all__ = ["check_new", "write_folder", "write_new", "write_whole"]
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -68,6 +70,36 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new(path: Path) -> None:
+    """Refuse a path at which something other than an empty folder stands.
+
+    Raises
+    ------
+    StateError
+        E616.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        what = f"{path} is there already, and not an empty folder"
+        raise StateError("E616", what, advice="Give a new folder.")
+
+
+def write_new(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder that a user has named, as `write_folder` does.
+
+    Raises
+    ------
+    StateError
+        E616 where it cannot be written.
+    """
+    check_new(path)
+    try:
+        write_folder(path, files)
+    except OSError as error:
+        what = f"{path} cannot be written: {error.strerror or error}"
+        advice = "Give a folder in one that exists and can be written."
+        raise StateError("E616", what, advice=advice) from error
 
 
 def _beside(path: Path) -> Path:

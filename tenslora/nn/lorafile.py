@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tenslora.errors import StateError
 
-__all__ = ["Checkpoint", "read_checkpoint", "scale_of"]
+__all__ = ["Checkpoint", "read_checkpoint", "read_config", "read_tensors", "scale_of"]
 
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>[AB])\.weight")
@@ -91,9 +91,9 @@ class Checkpoint:
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a folder; E610 to E614 for a broken one, E620 for one that is no plain LoRA."""
-    config = _config(folder)
+    config = read_config(folder)
     _check_plain(folder, config)
-    tensors = _tensors(folder)
+    tensors = read_tensors(folder, _PREFIX)
     halves: dict[str, dict[str, Tensor]] = {}
     others = {}
     for key, tensor in tensors.items():
@@ -121,7 +121,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read ``adapter_config.json``; E610 or E611 where it is missing or no JSON object."""
     path = folder / "adapter_config.json"
     if not path.is_file():
         what = f"there is no file {path}"
@@ -162,7 +163,14 @@ def _not_plain(folder: Path, what: str) -> StateError:
     return StateError("E620", f"{folder} is no plain LoRA: it has {what}", advice=advice)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path, prefix: str) -> dict[str, Tensor]:
+    """Read ``adapter_model.safetensors``, by names without the prefix that all have to have.
+
+    Raises
+    ------
+    StateError
+        E610 for a file that is missing or broken, E612 for a name that begins otherwise.
+    """
     path = folder / "adapter_model.safetensors"
     if not path.is_file():
         what = f"there is no file {path}"
@@ -172,10 +180,10 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             for key in file.keys():  # noqa: SIM118 - no mapping
-                if not key.startswith(_PREFIX):
-                    what = f"{path} has a tensor {key}, whose name does not begin with {_PREFIX}"
+                if not key.startswith(prefix):
+                    what = f"{path} has a tensor {key}, whose name does not begin with {prefix}"
                     raise StateError("E612", what, advice="Save it with PEFT's save_pretrained.")
-                found[key.removeprefix(_PREFIX)] = file.get_tensor(key)
+                found[key.removeprefix(prefix)] = file.get_tensor(key)
     except (SafetensorError, OSError) as error:
         what = f"{path} is no whole safetensors file: {error}"
         raise StateError("E610", what, advice="Copy or save it again.") from None

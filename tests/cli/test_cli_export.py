@@ -125,3 +125,23 @@ def test_a_rank_and_mistakes(trained, cli, refused, tmp_path):
     assert "E801" in refused("export", run, f"{out}2", "--to", "merged", "--rank", "4")
     assert "E707" in refused("export", run, f"{out}2", "--to", "merged", "--model", run)
     assert not (tmp_path / "out2").exists()
+
+
+def test_the_bank_of_a_peft_checkpoint_in_another_place(cli, refused, tmp_path):
+    peft = pytest.importorskip("peft", reason="PEFT is not installed")
+    model, targets = gpt2()
+    base = copy.deepcopy(model).eval()
+    config = tl.TensLoraConfig(family="lotr", ranks=2, target_modules=targets, init_weights=False)
+    peft.get_peft_model(model, config).eval().save_pretrained(tmp_path / "a")
+    one, two, three = (str(tmp_path / name) for name in "abc")
+    answer = cli("export", one, two, "--to", "first_layer", "--json")
+    assert answer.data == {"path": two, "bank": "first_layer", "tensors": 6}
+    base.load_adapter(two)
+    torch.testing.assert_close(base(IDS).logits, model(IDS).logits)
+    assert cli("export", two, three, "--to", "tuner").out.startswith("6 tensors in")
+    weights = "adapter_model.safetensors"
+    assert (tmp_path / "a" / weights).read_bytes() == (tmp_path / "c" / weights).read_bytes()
+    assert "E616" in refused("export", one, two, "--to", "tuner")
+    assert "E801" in refused("export", one, f"{two}2", "--to", "tuner", "--model", "x")
+    assert "E801" in refused("export", one, f"{two}2", "--to", "tuner", "--rank", "2")
+    assert "E610" in refused("export", str(tmp_path), f"{two}2", "--to", "tuner")

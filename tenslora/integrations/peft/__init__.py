@@ -18,10 +18,11 @@ The cores stand once, on the tuner: ``model.base_model.tenslora_8x8.default.A``.
 from __future__ import annotations
 
 from tenslora.integrations.peft.config import TensLoraConfig
+from tenslora.integrations.peft.converting import Converted, convert_bank
 from tenslora.integrations.peft.layers import TensLoraLinear
 from tenslora.integrations.peft.registering import register
 from tenslora.integrations.peft.tuner import TensLoraModel
 
-__all__ = ["TensLoraConfig", "TensLoraLinear", "TensLoraModel"]
+__all__ = ["Converted", "TensLoraConfig", "TensLoraLinear", "TensLoraModel", "convert_bank"]
 
 register(TensLoraConfig, TensLoraModel)

@@ -18,6 +18,8 @@ from tenslora.integrations.peft.registering import NAME
 
 __all__ = ["TensLoraConfig"]
 
+#: Where the banks of an adapter may stand.
+HOUSES = ("tuner", "first_layer")
 _BIASES = ("none", "all", "tenslora_only")
 
 
@@ -48,6 +50,10 @@ class TensLoraConfig(PeftConfig):
     init_weights : ``False`` draws cores that start at zero too, other numbers for each name of an
         adapter, so that the adapter changes the model from its first step. For tests.
     save_frozen : write frozen cores to checkpoints. They follow from ``seed``, so it is not needed.
+    bank : where the cores stand. ``"tuner"``: once, beside the model. ``"first_layer"``: on the
+        first layer that they cover, for ``model.add_adapter`` and ``model.load_adapter`` of
+        transformers, which keep no tuner. Not for FSDP, which shards each layer by itself;
+        :func:`tenslora.integrations.peft.convert_bank` makes a checkpoint of one that of the other.
     fan_in_fan_out : whether weights stand as (in, out). It is read from the modules, and set here.
     site_map : where the cores are used. It is found when the adapter is put on a model, written to
         ``adapter_config.json``, and checked when that is read again; set it to ``None`` to look for
@@ -90,6 +96,7 @@ class TensLoraConfig(PeftConfig):
     init_weights: bool = field(default=True, metadata={"help": "Start as the family says."})
     save_frozen: bool = field(default=False, metadata={"help": "Write frozen cores too."})
     fan_in_fan_out: bool = field(default=False, metadata={"help": "Read from the modules."})
+    bank: str = field(default="tuner", metadata={"help": f"One of {', '.join(HOUSES)}."})
     site_map: dict[str, Any] | None = field(
         default=None, metadata={"help": "Where the cores are used; written when saving."}
     )
@@ -111,6 +118,9 @@ class TensLoraConfig(PeftConfig):
                     what = f"{name} goes with a list of target_modules, and that is a `str`"
                     advice = "Write the layers into the regular expression."
                     raise AttachError("E531", what, advice=advice)
+        if self.bank not in HOUSES:
+            what = f"bank={self.bank!r}"
+            raise AttachError("E531", what, advice=f"Choose one of {', '.join(HOUSES)}.")
         if self.bias not in _BIASES:
             what = f"bias={self.bias!r}"
             raise AttachError("E531", what, advice=f"Choose one of {', '.join(_BIASES)}.")
@@ -148,8 +158,13 @@ class TensLoraConfig(PeftConfig):
         Raises
         ------
         AttachError
-            E531 without a site map, or where no path of it has that word.
+            E531 without a site map, where no path of it has that word, or with the bank on a layer,
+            whose path stands in the names of the tensors.
         """
+        if self.bank == "first_layer":
+            what = "with bank='first_layer' the tensors in the file have names of modules too"
+            advice = "Convert it first: `tenslora export ADAPTER OUT --to tuner`."
+            raise AttachError("E531", what, advice=advice)
         word = re.compile(rf"(?<![^.]){re.escape(old)}(?![^.])")
         found = json.dumps(self.site_map)
         made = json.loads(found, object_hook=lambda obj: _renamed(obj, word, new))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.integrations.peft.shared import Shared
+from tenslora.nn.bank import Bank
 from tenslora.nn.groups import Member
 from tenslora.nn.hooks import Piece, SiteHook
 from tenslora.nn.merge import MergedWeight, is_finite
@@ -56,7 +57,7 @@ class Place(nn.Module):
 class TensLoraLinear(nn.Module, BaseTunerLayer):
     """A linear layer with the adapters that cover it."""
 
-    adapter_layer_names = ("tenslora_places",)
+    adapter_layer_names: tuple[str, ...] = ("tenslora_places",)
     other_param_names = ()
 
     def __init__(self, base_layer: nn.Module, shared: Shared) -> None:
@@ -82,6 +83,37 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         """Add an adapter."""
         self.tenslora_places[adapter_name] = place
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def take_in(self, adapter_name: str, bank: Bank) -> None:
+        """Register a bank here, as PEFT's layers have their weights."""
+        name = f"tenslora_{bank.group}"
+        if name not in self._modules:
+            self.add_module(name, nn.ModuleDict())
+            self.adapter_layer_names = (*self.adapter_layer_names, name)
+        self._modules[name][adapter_name] = bank  # type: ignore[index,operator]
+
+    def put_out(self, adapter_name: str) -> None:
+        """Undo `take_in` for every bank of an adapter."""
+        for name in self.adapter_layer_names[1:]:
+            held: Any = self._modules[name]
+            if adapter_name in held:
+                del held[adapter_name]
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """Make these adapters active; the banks that stand here are trained."""
+        super().set_adapter(adapter_names, inference_mode=inference_mode)
+        self.shared.heed(() if self.disable_adapters else self.active_adapters)
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Switch all adapters on or off."""
+        super().enable_adapters(enabled)
+        self.shared.heed(self.active_adapters if enabled else ())
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Take an adapter off this layer; its banks go with the layer that they stand on."""
+        super().delete_adapter(adapter_name)
+        if adapter_name not in self.shared.on_tuner:
+            self.shared.drop(adapter_name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the base layer's output with the updates of the active adapters."""

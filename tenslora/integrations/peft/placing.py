@@ -14,11 +14,11 @@ from torch import nn
 from tenslora.errors import AttachError, StateError
 from tenslora.integrations.peft.config import TensLoraConfig
 from tenslora.nn.design import Budget, Design, check_dropout, make_groups
-from tenslora.nn.record import FORMAT, describe_design, make_design, read_record
+from tenslora.nn.record import FORMAT, Record, describe_design, make_design, read_record
 from tenslora.nn.sites import sites_in
 from tenslora.nn.targets import find_linears
 
-__all__ = ["chosen_modules", "place", "site_map", "unwrapped"]
+__all__ = ["chosen_modules", "place", "recorded", "site_map", "unwrapped"]
 
 #: What a record of :mod:`tenslora.nn.record` has beside a site map.
 _BESIDE: dict[str, Any] = {"format": FORMAT, "name": "peft", "train": [], "digests": {}}
@@ -103,12 +103,22 @@ def site_map(model: nn.Module, design: Design) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in _BESIDE}
 
 
-def _read(config: TensLoraConfig, model: nn.Module) -> Design:
-    obj = config.site_map
+def recorded(obj: Any) -> Record:
+    """Read a site map strictly.
+
+    Raises
+    ------
+    StateError
+        E601 to E603.
+    """
     if not isinstance(obj, Mapping):
         what = f"site_map is {type(obj).__name__}, not an object"
         raise StateError("E603", what, advice="Set it to None to look for the targets anew.")
-    record = read_record(json.dumps({**obj, **_BESIDE}))
+    return read_record(json.dumps({**obj, **_BESIDE}))
+
+
+def _read(config: TensLoraConfig, model: nn.Module) -> Design:
+    record = recorded(config.site_map)
     _check_moved(model, list(record.base))
     design = make_design(model, record, any_dtype=True)
     dropout = record.dropout if config.dropout is None else config.dropout

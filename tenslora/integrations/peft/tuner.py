@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from peft.config import PeftConfig
 from peft.tuners.tuners_utils import (
     BaseTuner,
     BaseTunerLayer,
@@ -18,17 +18,20 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from peft.utils.integrations import init_empty_weights
 from torch import nn
 
-from tenslora.errors import AttachError
-from tenslora.init import draw, parse_rule
-from tenslora.integrations.peft.config import TensLoraConfig
+from tenslora.integrations.peft.housing import (
+    check_house,
+    check_name,
+    enter,
+    forget,
+    join,
+    left_as_it_was,
+)
 from tenslora.integrations.peft.layers import Place, TensLoraLinear
+from tenslora.integrations.peft.making import new_banks, set_layout
 from tenslora.integrations.peft.mixed import adapter_names_passed
 from tenslora.integrations.peft.placing import place, site_map, unwrapped
 from tenslora.integrations.peft.shared import Shared
-from tenslora.nn.attaching import make_banks
 from tenslora.nn.bank import Bank
-from tenslora.nn.design import Design
-from tenslora.nn.groups import find_members
 from tenslora.nn.hooks import Piece
 
 __all__ = ["TensLoraModel"]
@@ -43,10 +46,25 @@ class TensLoraModel(BaseTuner):
     adapter where it looks for it, and a checkpoint holds ``base_model.tenslora_768x768.A``.
     """
 
-    uses_shared_state = True
+    #: PEFT would refuse every configuration where it is true; see `check_house`.
+    uses_shared_state = False
     prefix = "tenslora_"
     tuner_layer_cls = TensLoraLinear
     target_module_mapping: Any = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    def __init__(
+        self, model: nn.Module, peft_config: Any, adapter_name: str, **options: Any
+    ) -> None:
+        known = getattr(model, "peft_config", None)
+        known = None if known is None else dict(known)
+        bare = isinstance(peft_config, PeftConfig)  # a PeftModel gives them by name
+        try:
+            check_house(peft_config if bare else peft_config[adapter_name], bare=bare)
+            super().__init__(model, peft_config, adapter_name, **options)
+        except BaseException:
+            if bare:
+                left_as_it_was(model, known)
+            raise
 
     @property
     def shared(self) -> Shared:
@@ -55,6 +73,10 @@ class TensLoraModel(BaseTuner):
         if found is None:
             found = self.__dict__["_shared"] = Shared()
         return found
+
+    @shared.setter
+    def shared(self, value: Shared) -> None:
+        self.__dict__["_shared"] = value
 
     def inject_adapter(  # type: ignore[override]
         self,
@@ -72,21 +94,21 @@ class TensLoraModel(BaseTuner):
             As :func:`tenslora.attach` says; the model is then as it was before.
         """
         config: Any = self.peft_config[adapter_name]
-        self._check_second(model)
+        join(self, model, config)
         with unwrapped(model, TensLoraLinear):
             config = self._prepare_adapter_config(config, self.get_model_config(model))
             config = _maybe_include_all_linear_layers(config, model)
             design = place(config, model)
             banks: dict[str, Bank] = {}
             if design is not None:
-                self._check_name(adapter_name, design)
+                check_name(self, adapter_name, design)
                 with init_empty_weights() if low_cpu_mem_usage else nullcontext():
-                    banks = _banks(model, design, adapter_name, config)
+                    banks = new_banks(model, design, adapter_name, config)
                 config.places = frozenset(site.path for site in design.sites)
                 config.resolved = site_map(model, design)
-                _set_layout(config, design)
+                set_layout(config, design)
         others = [(p, p.requires_grad) for p in self._cores()]
-        self._enter(adapter_name, banks)
+        enter(self, adapter_name, banks, config)
         try:
             options = {"low_cpu_mem_usage": low_cpu_mem_usage, **more}
             super().inject_adapter(model, adapter_name, autocast_adapter_dtype, **options)
@@ -95,46 +117,6 @@ class TensLoraModel(BaseTuner):
             raise
         for parameter, required in others:
             parameter.requires_grad_(required)
-
-    def _check_second(self, model: nn.Module) -> None:
-        layers = [m for m in model.modules() if isinstance(m, TensLoraLinear)]
-        if any(layer.shared is not self.shared for layer in layers):
-            what = "the model has adapters of another tuner of tenslora, which owns their cores"
-            advice = "Use add_adapter on the PeftModel that you have, or unload() it first."
-            raise AttachError("E534", what, advice=advice)
-
-    def _check_name(self, adapter_name: str, design: Design) -> None:
-        """PEFT tells adapters in a state dict by their names: a core may not have one of them."""
-        banks = [bank for groups in self.shared.adapters.values() for bank in groups.values()]
-        cores = {name for bank in banks for name in bank.bound.network.cores}
-        taken = {adapter_name} & (cores | set(design.family.network.cores))
-        taken |= set(self.peft_config) & set(design.family.network.cores)
-        if taken:
-            what = f"{taken.pop()!r} is the name of an adapter and of a core"
-            raise AttachError("E535", what, advice="Give the adapter another name.")
-
-    def _enter(self, adapter_name: str, banks: dict[str, Bank]) -> None:
-        if not self.shared.adapters:
-            self.shared.install(self.model)
-        for group, bank in banks.items():
-            name = f"{self.prefix}{group}"
-            if name not in self._modules:
-                self.add_module(name, nn.ModuleDict())
-            self._modules[name][adapter_name] = bank  # type: ignore[index,operator]
-        self.shared.adapters[adapter_name] = banks
-        self.shared.members[adapter_name] = find_members(banks.values())
-
-    def _forget(self, adapter_name: str) -> None:
-        for group in self.shared.adapters.pop(adapter_name, {}):
-            self.shared.members.pop(adapter_name, None)
-            held: Any = self._modules[f"{self.prefix}{group}"]
-            if adapter_name in held:
-                del held[adapter_name]
-            if not held:
-                del self._modules[f"{self.prefix}{group}"]
-        if not self.shared.adapters:
-            self.shared.uninstall(self.model)
-        self._follow()
 
     @staticmethod
     def _check_target_module_exists(peft_config: Any, key: str) -> Any:
@@ -157,12 +139,21 @@ class TensLoraModel(BaseTuner):
         member = self.shared.members[adapter_name].get(current_key)
         found = Place(self.shared, current_key, pieces, member)
         if isinstance(target, TensLoraLinear):
-            target.update_layer(adapter_name, found, inference_mode=peft_config.inference_mode)
-            return
-        layer = TensLoraLinear(target, self.shared)
-        layer._active_adapter = adapter_name
+            layer = target
+        else:
+            layer = TensLoraLinear(target, self.shared)
+            layer._active_adapter = adapter_name
+        if peft_config.bank == "first_layer":
+            for bank in self.shared.adapters[adapter_name].values():
+                if bank.sites[0].path == current_key:
+                    layer.take_in(adapter_name, bank)
         layer.update_layer(adapter_name, found, inference_mode=peft_config.inference_mode)
-        self._replace_module(parent, target_name, layer, target)
+        if layer is not target:
+            self._replace_module(parent, target_name, layer, target)
+
+    def _forget(self, adapter_name: str) -> None:
+        forget(self, adapter_name)
+        self._follow()
 
     def _pieces(self, adapter_name: str, path: str) -> list[Piece]:
         pieces: list[Piece] = [
@@ -290,32 +281,3 @@ class TensLoraModel(BaseTuner):
                 for name in layer.active_adapters if adapter_names is None else adapter_names:
                     if name in layer.tenslora_places and name not in layer.merged_adapters:
                         layer.merged_weight(name, safe=True)
-
-
-def _banks(model: nn.Module, design: Design, name: str, config: TensLoraConfig) -> dict[str, Bank]:
-    banks = make_banks(model, design, name, seed=config.seed, keep_frozen=config.save_frozen)
-    if not config.init_weights:
-        for group in design.groups:
-            _draw_zeros(banks[group.name], config.seed, f"{design.key(group)}/{name}")
-    return banks
-
-
-def _draw_zeros(bank: Bank, seed: int, key: str) -> None:
-    """Give cores that start at zero random values."""
-    bound = bank.bound
-    for name, core in bank.cores().items():
-        if bound.family.init[name].is_zero and not core.is_meta:
-            network = bound.network
-            values = draw(
-                parse_rule("xavier"), network.cores[name], network, bound.sizes, seed, key
-            )
-            with torch.no_grad():
-                core.copy_(torch.from_numpy(values))
-
-
-def _set_layout(config: TensLoraConfig, design: Design) -> None:
-    transposed = any(site.transposed for site in design.sites)
-    if config.fan_in_fan_out and not transposed:
-        what = "fan_in_fan_out is set to True but the target module is `torch.nn.Linear`. "
-        warnings.warn(what + "Setting fan_in_fan_out to False.", stacklevel=2)
-    config.fan_in_fan_out = transposed

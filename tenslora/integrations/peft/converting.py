@@ -1,0 +1,98 @@
+"""A checkpoint of the tuner, from one place of the bank to the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as to_bytes
+
+from tenslora.errors import StateError
+from tenslora.integrations.peft.config import HOUSES
+from tenslora.integrations.peft.placing import recorded
+from tenslora.nn.files import write_new
+from tenslora.nn.lorafile import read_config, read_tensors
+
+__all__ = ["Converted", "convert_bank"]
+
+_PREFIX = "base_model."
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What :func:`convert_bank` wrote: the folder, where the bank stands there, and its tensors."""
+
+    path: Path
+    bank: str
+    tensors: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**vars(self), "path": str(self.path)}
+
+    def __str__(self) -> str:
+        return f"{self.tensors} tensors in {self.path}, with bank={self.bank!r}"
+
+
+def convert_bank(path: str | Path, out: str | Path, *, to: str) -> Converted:
+    """Write a PEFT checkpoint of this method anew, with its cores in the other place.
+
+    The numbers are the same, bit for bit; names in ``adapter_model.safetensors`` change, and
+    ``bank`` in ``adapter_config.json``. No base model is needed.
+
+    Parameters
+    ----------
+    path : a folder that ``save_pretrained`` wrote.
+    out : a folder that is not there yet, or is empty.
+    to : ``"first_layer"``, for ``model.load_adapter`` of transformers, or ``"tuner"``, for
+        ``PeftModel`` under FSDP. Where it is so already, a copy is written.
+
+    Raises
+    ------
+    StateError
+        E610 to E614 for a checkpoint that is broken or of another method, E612 for one without the
+        cores that its site map tells of, E616 where ``out`` cannot be written.
+    ValueError
+        ``to`` is another word.
+    """
+    if to not in HOUSES:
+        raise ValueError(f"to={to!r} is none of {', '.join(HOUSES)}")
+    folder = Path(path)
+    config = read_config(folder)
+    if config.get("peft_type") != "TENSLORA":
+        what = f"{folder} has peft_type {str(config.get('peft_type'))[:60]!r}, not 'TENSLORA'"
+        raise StateError("E611", what, advice="Give a folder that PEFT wrote for this method.")
+    tensors = read_tensors(folder, _PREFIX)
+    old, new = (_places(folder, config, house) for house in (config.get("bank", "tuner"), to))
+    missing = [name for name in old.values() if name not in tensors]
+    if missing:
+        what = f"{folder} has no tensor {_PREFIX}{missing[0]}, which its site map tells of"
+        raise StateError("E612", what, advice="It was changed: save the adapter again.")
+    names = {name: new[core] for core, name in old.items()}
+    moved = {_PREFIX + names.get(name, name): tensor for name, tensor in tensors.items()}
+    written = {**config, "bank": to}
+    files = {
+        "adapter_model.safetensors": to_bytes(moved, {"format": "pt"}),
+        "adapter_config.json": (json.dumps(written, indent=2, sort_keys=True) + "\n").encode(),
+    }
+    write_new(Path(out), files)
+    return Converted(Path(out), to, len(moved))
+
+
+def _places(folder: Path, config: Mapping[str, Any], house: object) -> dict[tuple[str, str], str]:
+    """The name of each core in the file, without its prefix, by shape group and core."""
+    if house not in HOUSES or not isinstance(config.get("site_map"), dict):
+        what = f"{folder} has bank={str(house)[:60]!r} and site_map {type(config.get('site_map'))}"
+        raise StateError("E603", what, advice="It was changed: save the adapter again.")
+    record = recorded(config["site_map"])
+    frozen = () if config.get("save_frozen") else record.family.frozen
+    cores = [name for name in record.family.network.cores if name not in frozen]
+    found = {}
+    for group in record.groups:
+        owner = "" if house == "tuner" else f"model.{group['sites'][0]['path']}."
+        for core in cores:
+            found[group["name"], core] = f"{owner}tenslora_{group['name']}.{core}"
+    return found

@@ -1,0 +1,126 @@
+"""Where the banks of an adapter stand: on the tuner, or each on the first layer that it covers.
+
+``transformers`` keeps no tuner beside a model: ``model.add_adapter`` and ``model.load_adapter``
+take adapters whose numbers stand on layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peft.config import PeftConfig
+from torch import nn
+
+from tenslora.errors import AttachError
+from tenslora.integrations.peft.layers import TensLoraLinear
+from tenslora.integrations.peft.shared import Shared
+from tenslora.nn.bank import Bank
+from tenslora.nn.design import Design
+from tenslora.nn.groups import find_members
+
+__all__ = ["check_house", "check_name", "enter", "forget", "join", "left_as_it_was"]
+
+
+def check_house(config: Any, *, bare: bool) -> None:
+    """Refuse a bank on the tuner where nobody keeps the tuner.
+
+    Raises
+    ------
+    AttachError
+        E536.
+    """
+    if bare and config.bank == "tuner":
+        what = "model.add_adapter and load_adapter keep no tuner, on which this adapter has its "
+        what += "cores"
+        advice = (
+            "Use peft.get_peft_model or PeftModel.from_pretrained; or put the cores on a layer: "
+            "TensLoraConfig(..., bank='first_layer'), and `tenslora export ADAPTER OUT --to "
+            "first_layer` for a checkpoint."
+        )
+        raise AttachError("E536", what, advice=advice)
+
+
+def left_as_it_was(model: nn.Module, known: Mapping[str, PeftConfig] | None) -> None:
+    """Undo what PEFT and transformers write on a model before they look at an adapter."""
+    held = model.__dict__.get("peft_config")
+    if known is not None and held is not None:
+        held.clear()
+        held.update(known)
+    elif known is None:
+        model.__dict__.pop("peft_config", None)
+        if model.__dict__.get("_hf_peft_config_loaded"):
+            model._hf_peft_config_loaded = False  # type: ignore[assignment]
+
+
+def join(tuner: Any, model: nn.Module, config: Any) -> None:
+    """Share the state of the layers that are there already.
+
+    Raises
+    ------
+    AttachError
+        E534 where their cores stand on another tuner.
+    """
+    layers = [m for m in model.modules() if isinstance(m, TensLoraLinear)]
+    others = {
+        id(layer.shared): layer.shared for layer in layers if layer.shared is not tuner.shared
+    }
+    if not others:
+        return
+    (found, *more) = others.values()
+    if more or found.on_tuner or tuner.shared.adapters or config.bank == "tuner":
+        what = "the model has adapters of another tuner of tenslora, which owns their cores"
+        advice = "Use add_adapter on the PeftModel that you have, or unload() it first."
+        raise AttachError("E534", what, advice=advice)
+    tuner.shared = found
+
+
+def check_name(tuner: Any, adapter_name: str, design: Design) -> None:
+    """PEFT tells adapters in a state dict by their names: a core may not have one of them.
+
+    Raises
+    ------
+    AttachError
+        E535.
+    """
+    banks = [bank for groups in tuner.shared.adapters.values() for bank in groups.values()]
+    cores = {name for bank in banks for name in bank.bound.network.cores}
+    taken = {adapter_name} & (cores | set(design.family.network.cores))
+    taken |= set(tuner.peft_config) & set(design.family.network.cores)
+    if taken:
+        what = f"{taken.pop()!r} is the name of an adapter and of a core"
+        raise AttachError("E535", what, advice="Give the adapter another name.")
+
+
+def enter(tuner: Any, adapter_name: str, banks: dict[str, Bank], config: Any) -> None:
+    """Make the banks known; those on layers are put there as the layers are made."""
+    shared: Shared = tuner.shared
+    if not shared.adapters:
+        shared.uninstall(tuner.model)
+        shared.install(tuner.model)
+    if config.bank == "tuner":
+        shared.on_tuner.add(adapter_name)
+        for group, bank in banks.items():
+            name = f"{tuner.prefix}{group}"
+            if name not in tuner._modules:
+                tuner.add_module(name, nn.ModuleDict())
+            tuner._modules[name][adapter_name] = bank
+    shared.adapters[adapter_name] = banks
+    shared.members[adapter_name] = find_members(banks.values())
+
+
+def forget(tuner: Any, adapter_name: str) -> None:
+    """Take the banks of an adapter away."""
+    shared: Shared = tuner.shared
+    for group in shared.adapters.get(adapter_name, {}):
+        name = f"{tuner.prefix}{group}"
+        if adapter_name in shared.on_tuner and adapter_name in tuner._modules.get(name, ()):
+            del tuner._modules[name][adapter_name]
+            if not tuner._modules[name]:
+                del tuner._modules[name]
+    for layer in tuner.model.modules():
+        if isinstance(layer, TensLoraLinear):
+            layer.put_out(adapter_name)
+    shared.drop(adapter_name)
+    if not shared.adapters:
+        shared.uninstall(tuner.model)
