@@ -172,8 +172,10 @@ def _fill_plan(parser: Parser) -> None:
     add("--tokens", type=int, default=512, metavar="N", help="rows of x (default: 512)")
     shared = "a site over which layers read the same x; repeatable, none for none (default: proj)"
     add("--shared", action="append", metavar="SITE", help=shared)
-    machine = "the machine to plan for (default: cpu)"
-    add("--profile", choices=list(PROFILES), default="cpu", help=machine)
+    machine = f"the machine: {', '.join(PROFILES)}, or a file of `tenslora tune` (default: cpu)"
+    add("--profile", default="cpu", metavar="PROFILE", help=machine)
+    limit = "bytes that the largest array between the cores and y may have"
+    add("--memory-limit", type=int, metavar="BYTES", help=limit)
     mode = "the program of --source: apply it to x, or make W (default: apply)"
     add("--mode", choices=["apply", "delta"], default="apply", help=mode)
     add("--source", action="store_true", help="print the program that is run")
@@ -183,7 +185,9 @@ def _fill_plan(parser: Parser) -> None:
 def _run_plan(args: Namespace) -> Answer:
     bound = _bind(args)
     shared = None if args.shared is None else tuple(s for s in args.shared if s != "none")
-    plan = bound.plan(shared=shared, tokens=args.tokens, profile=PROFILES[args.profile])
+    plan = bound.plan(
+        shared=shared, tokens=args.tokens, profile=args.profile, memory_limit=args.memory_limit
+    )
     if args.source:
         text = plan.source(args.mode)
         return Answer(
@@ -200,7 +204,7 @@ def _plan_data(bound: Bound, plan: Plan, args: Namespace) -> dict[str, Any]:
         "sizes": {n: s for n, s in bound.sizes.items() if n not in bound.network.bonds},
         "ranks": bound.ranks,
         "tokens": args.tokens,
-        "profile": args.profile,
+        "profile": plan.problem.profile.name,
         "flops_per_token": plan.flops_per_token,
         "hoisted_flops": plan.hoist_flops,
         "plan": plan.to_dict(),

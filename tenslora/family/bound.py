@@ -92,7 +92,12 @@ class Bound:
         return cut_rank(self.network, self.sizes)
 
     def plan(
-        self, *, shared: tuple[str, ...] | None = None, tokens: int = 512, profile: Profile = CPU
+        self,
+        *,
+        shared: tuple[str, ...] | None = None,
+        tokens: int = 512,
+        profile: Profile | str | PathLike[str] = CPU,
+        memory_limit: int | None = None,
     ) -> Plan:
         """Find the contraction order.
 
@@ -101,13 +106,36 @@ class Bound:
         shared : sites over which the layers read the same input; by default ``proj`` where the
             equation has it, as for the query, key and value of attention.
         tokens : the number of tokens (rows of x) to plan for.
-        profile : the machine's ratio of arithmetic to memory traffic.
+        profile : the machine: ``"cpu"``, ``"h200-bf16"``, or the path of a file that
+            ``tenslora tune`` wrote.
+        memory_limit : bytes that the largest array between the cores and y may have, over all
+            sites, as training keeps it.
+
+        Raises
+        ------
+        PlanError
+            As :func:`tenslora.plan.make_plan` says.
+
+        Examples
+        --------
+        >>> import tenslora as tl
+        >>> bound = tl.families.lora.bind({"layer": 12, "proj": 3, "out": 768, "in": 768}, r=8)
+        >>> bound.plan(tokens=4096, memory_limit=1000)
+        Traceback (most recent call last):
+        tenslora.errors.PlanError: E411: memory_limit=1,000 bytes is less than ...
+          The least is 4,718,592 bytes, for 4,096 tokens; or plan for fewer.
         """
         if shared is None:
             shared = tuple(site for site in self.network.sites if site == "proj")
         frozen = self.family.frozen
         return make_plan(
-            self.network, self.sizes, shared=shared, tokens=tokens, profile=profile, frozen=frozen
+            self.network,
+            self.sizes,
+            shared=shared,
+            tokens=tokens,
+            profile=profile,
+            frozen=frozen,
+            memory_limit=memory_limit,
         )
 
     @property

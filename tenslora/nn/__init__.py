@@ -19,6 +19,7 @@ from tenslora.nn.registry import active, adapters
 from tenslora.nn.site import Site
 from tenslora.nn.sites import find_sites
 from tenslora.nn.state import load
+from tenslora.nn.tuning import tune
 
 __all__ = [
     "Adapter",
@@ -30,4 +31,5 @@ __all__ = [
     "attach",
     "find_sites",
     "load",
+    "tune",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from tenslora.nn.design import (
     Budget,
     Design,
     check_dropout,
+    check_planning,
     choose_sites,
     make_groups,
     trained_modules,
@@ -47,6 +49,7 @@ def attach(
     train: str | Iterable[str] = (),
     sites: Iterable[Site] | None = None,
     block: int | None = None,
+    plan: Mapping[str, Any] | None = None,
 ) -> Adapter:
     """Attach an adapter to a model, in place, without changing its modules.
 
@@ -80,6 +83,9 @@ def attach(
     sites : the targets written by hand, instead of ``targets``, ``layers`` and ``block``.
     block : cut every target into square blocks of so many features, each a matrix of its own, as
         FacT does with feed-forward layers.
+    plan : what :meth:`tenslora.Bound.plan` is asked, such as
+        ``{"profile": "h200-bf16", "tokens": 8192}``. It changes how fast the adapter is, nothing
+        else, and is not saved: another machine plans anew.
 
     Raises
     ------
@@ -102,6 +108,7 @@ def attach(
         what = f"the model is a {type(model).__name__}, no torch.nn.Module"
         raise AttachError("E503", what, advice="Give the model itself, not its configuration.")
     check_nesting(model)
+    check_planning(plan)
     registry = registry_of(model)
     check_name(name, registry)
     chosen = resolve(family)
@@ -114,7 +121,7 @@ def attach(
         check_dropout(chosen, dropout),
         trained_modules(model, train, found, registry),
     )
-    adapter = build(model, design, name, seed=seed, dtype=dtype, device=device)
+    adapter = build(model, design, name, seed=seed, dtype=dtype, device=device, plan=plan)
     install.attach(adapter)
     return adapter
 
@@ -128,13 +135,16 @@ def build(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     real: bool = False,
+    plan: Mapping[str, Any] | None = None,
 ) -> Adapter:
     """Make an adapter with its banks, beside the model.
 
     ``seed=None`` leaves the cores undrawn; ``real`` puts them on the CPU where the base is on the
     meta device.
     """
-    banks = make_banks(model, design, name, seed=seed, dtype=dtype, device=device, real=real)
+    banks = make_banks(
+        model, design, name, seed=seed, dtype=dtype, device=device, real=real, plan=plan
+    )
     registry = registry_of(model)
     registry = Registry() if registry is None else registry
     return Adapter(model, registry, name, design, banks)
@@ -150,6 +160,7 @@ def make_banks(
     device: torch.device | str | None = None,
     real: bool = False,
     keep_frozen: bool = True,
+    plan: Mapping[str, Any] | None = None,
 ) -> dict[str, Bank]:
     """Make the bank of each group, with its first values; the arguments are those of `build`."""
     weight = _weight(model, design.sites[0])
@@ -173,6 +184,7 @@ def make_banks(
             dtype=core_dtype,
             device=place,
             keep_frozen=keep_frozen,
+            plan=plan,
         )
         _ = bank.program  # plan now: what cannot be planned is refused before anything changes
         if seed is not None:

@@ -39,6 +39,7 @@ class Bank(nn.Module):
     dropout : probability of dropping an entry of the input, in training.
     dtype, device : of the cores, which have no values before :meth:`draw` or a load.
     keep_frozen : whether frozen cores stand in the state dict; a seed draws them again.
+    plan : options of :meth:`tenslora.Bound.plan`: the machine, the tokens, a limit on memory.
 
     A trained core is a parameter, a frozen one a buffer; both have the core's name.
     """
@@ -55,11 +56,13 @@ class Bank(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         keep_frozen: bool = True,
+        plan: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.adapter, self.group = adapter, group
         self.bound, self.grid, self.sites = bound, grid, tuple(sites)
         self.dropout = dropout
+        self.planning = dict(plan or {})
         for name in bound.network.cores:
             if hasattr(self, name):
                 what = f"a core cannot be called {name!r}: torch modules have an attribute {name!r}"
@@ -117,7 +120,7 @@ class Bank(nn.Module):
         """The executable of the plan."""
         labels = self.grid.labels.get("proj", ())
         shared = ("proj",) if "proj" in self.grid.labels and reads_one_input(labels) else ()
-        return executable(self.bound.plan(shared=shared), get("torch"))
+        return executable(self.bound.plan(shared=shared, **self.planning), get("torch"))
 
     @cached_property
     def layout(self) -> Layout | None:

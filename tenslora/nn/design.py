@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +16,15 @@ from tenslora.nn.site import Site
 from tenslora.nn.sites import find_sites, resolve_sites
 from tenslora.nn.sizes import check_heads, check_prefixes, complete, largest
 
-__all__ = ["Budget", "Design", "Group", "choose_sites", "make_groups", "trained_modules"]
+__all__ = [
+    "Budget",
+    "Design",
+    "Group",
+    "check_planning",
+    "choose_sites",
+    "make_groups",
+    "trained_modules",
+]
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,15 @@ def check_dropout(family: Family, dropout: float | None) -> float:
         what = f"dropout={dropout!r} is no probability"
         raise AttachError("E515", what, advice="Give a number from 0 up to, but not, 1.")
     return float(dropout)
+
+
+def check_planning(plan: Mapping[str, Any] | None) -> None:
+    """Refuse options that the planner does not have; which sites share x, the model tells."""
+    known = ("memory_limit", "profile", "tokens")
+    unknown = sorted(map(str, set(plan or ()) - set(known)))
+    if unknown:
+        what = f"plan names {', '.join(map(repr, unknown))}, no option of the planner"
+        raise AttachError("E503", what, advice=f"The options are {', '.join(known)}.")
 
 
 def trained_modules(

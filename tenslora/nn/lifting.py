@@ -37,7 +37,15 @@ def lifted(
     design = Design(family, tuple(groups), adapter.design.dropout, adapter.design.train)
     bank = next(iter(adapter.banks.values()))
     device = next(iter(bank.cores().values())).device
-    made = build(adapter.model, design, adapter.name, seed=None, dtype=bank.dtype, device=device)
+    made = build(
+        adapter.model,
+        design,
+        adapter.name,
+        seed=None,
+        dtype=bank.dtype,
+        device=device,
+        plan=bank.planning,
+    )
     with torch.no_grad():
         for name, cores in arrays.items():
             for core, tensor in made.banks[name].cores().items():

@@ -2,6 +2,7 @@
 
 from tenslora.plan.cost import CPU, H200_BF16, PROFILES, Profile
 from tenslora.plan.cut import cut_rank
+from tenslora.plan.profiles import find_profile, profile_to_json
 from tenslora.plan.program import Plan, make_plan
 from tenslora.plan.saved import saved_once, saved_per_token
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step
@@ -19,7 +20,9 @@ __all__ = [
     "Stage",
     "Step",
     "cut_rank",
+    "find_profile",
     "make_plan",
+    "profile_to_json",
     "saved_once",
     "saved_per_token",
 ]

@@ -1,145 +1,311 @@
-"""The cheapest order of pairwise contractions, found exactly by opt_einsum."""
+"""The cheapest order of pairwise contractions, found by an exact search."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from tenslora.plan.cost import Profile, entries, pair_flops
+from tenslora.plan.cost import Profile
 
-__all__ = ["best_order", "order_cost"]
+__all__ = ["Contraction", "Order", "find_order", "order_cost", "smallest_peak"]
+
+#: Pairs of numbers: inputs count from 0, and each step's result has the next number.
+Pairs = tuple[tuple[int, int], ...]
 
 
-def best_order(
-    inputs: Sequence[Collection[str]],
-    output: Collection[str],
-    sizes: Mapping[str, int],
-    profile: Profile,
-    trained: Sequence[bool],
-) -> list[tuple[int, int]]:
-    """Find the order of contraction with the least cost in training.
+@dataclass(frozen=True, eq=False)
+class Contraction:
+    """Arrays that are to be contracted two at a time: what is asked for, not how.
 
-    A step costs its FLOPs and the writing and reading of its result, in the profile's weights; once
-    for the forward and once more for each side that needs a gradient. Inputs are read and the
-    output is written once in any order, so they do not count. The search is exact: outer products
-    and indices in any number of inputs are included.
-
-    Parameters
+    Attributes
     ----------
     inputs : the indices of each array, each index in two arrays or in the output.
     output : the indices of the result.
     sizes : the size of each index.
-    profile : the machine.
     trained : whether each input needs a gradient.
+    x : the number of the input that runs site by site; ``None`` where nothing does.
+    sites : the indices over which what meets x is computed one by one.
+    bounded : whether the result itself is bound by a limit on memory, as what is between is.
+    """
+
+    inputs: Sequence[Collection[str]]
+    output: Collection[str]
+    sizes: Mapping[str, int]
+    trained: Sequence[bool]
+    x: int | None = None
+    sites: Collection[str] = ()
+    bounded: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of contraction and what it costs."""
+
+    pairs: Pairs
+    cost: float
+
+
+def find_order(
+    contraction: Contraction, profile: Profile, limit: int | None = None
+) -> Order | None:
+    """Find the order with the least cost of a training step.
+
+    An operation costs its FLOPs, the bytes of both arrays and of its result, and its call, in the
+    profile's weights: once for the forward, and once more for each side that needs a gradient, as
+    the gradient of one side is a contraction of the other, saved, with that of the result. What
+    meets x is called once for each site. The search is exact: it goes through all divisions of
+    every set of arrays, outer products and indices in any number of arrays included.
+
+    The search does not see names: it is made once for contractions that differ in these alone.
+
+    Parameters
+    ----------
+    contraction : what is contracted.
+    profile : the machine.
+    limit : bytes that the largest array between inputs and result may have.
 
     Returns
     -------
-    list of (int, int)
-        Pairs to contract. Inputs are numbered from 0; each step's result has the next number.
+    Order or None
+        ``None`` where every order has an array beyond the limit.
 
     Examples
     --------
     >>> from tenslora.plan.cost import CPU
     >>> sizes = {"n": 512, "i": 64, "r": 4, "o": 64}
-    >>> best_order([("o", "r"), ("r", "i"), ("n", "i")], ("n", "o"), sizes, CPU, [True] * 3)
-    [(1, 2), (0, 3)]
+    >>> inputs = [("o", "r"), ("r", "i"), ("n", "i")]
+    >>> find_order(Contraction(inputs, ("n", "o"), sizes, [True] * 3), CPU).pairs
+    ((1, 2), (0, 3))
     """
-    if len(inputs) < 2:
-        return []
-    from opt_einsum.paths import DynamicProgramming, linear_to_ssa
-
-    minimize = _cost_rule(inputs, output, sizes, profile, trained)
-    search = DynamicProgramming(minimize=minimize, cost_cap=False, search_outer=True)
-    linear = search([frozenset(i) for i in inputs], frozenset(output), dict(sizes))
-    return [(min(pair), max(pair)) for pair in linear_to_ssa(linear)]
+    nameless, numbers = _forget_names(contraction)
+    found = _solve(nameless, profile, limit)
+    if found is None:
+        return None
+    tree, cost = found
+    return Order(_pairs(tree, numbers), cost)
 
 
-def order_cost(
-    order: Sequence[tuple[int, int]],
-    inputs: Sequence[Collection[str]],
-    output: Collection[str],
-    sizes: Mapping[str, int],
-    profile: Profile,
-    trained: Sequence[bool],
-    *,
-    last: bool = False,
-) -> float:
-    """What an order costs, by the rule that :func:`best_order` minimises.
+def order_cost(pairs: Pairs, contraction: Contraction, profile: Profile) -> float:
+    """What an order costs, by the rule that :func:`find_order` minimises.
 
-    ``last`` counts the writing and reading of the output too: it is not the end of a computation.
+    Examples
+    --------
+    >>> from tenslora.plan.cost import Profile
+    >>> sizes = {"o": 3, "r": 2, "i": 5}
+    >>> product = Contraction([("o", "r"), ("r", "i")], ("o", "i"), sizes, [True, False])
+    >>> order_cost(((0, 1),), product, Profile("arithmetic", 0, 4))  # forward, and one gradient
+    120.0
+    """
+    nameless, numbers = _forget_names(contraction)
+    sets = _Sets(nameless, profile)
+    masks = [1 << numbers.index(n) for n in range(len(numbers))]
+    cost = 0.0
+    for one, two in pairs:
+        cost += sets.cost(masks[one], masks[two])
+        masks.append(masks[one] | masks[two])
+    return cost
+
+
+def smallest_peak(contraction: Contraction, profile: Profile) -> int:
+    """The least limit in bytes that some order can hold.
 
     Examples
     --------
     >>> from tenslora.plan.cost import CPU
-    >>> sizes = {"o": 3, "r": 2, "i": 5}
-    >>> order_cost([(0, 1)], [("o", "r"), ("r", "i")], ("o", "i"), sizes, CPU, [True, True])
-    180.0
+    >>> sizes = {"n": 512, "i": 64, "r": 4, "o": 64}
+    >>> inputs = [("o", "r"), ("r", "i"), ("n", "i")]
+    >>> smallest_peak(Contraction(inputs, ("n", "o"), sizes, [True] * 3), CPU)  # 4 (512 x 4)
+    8192
     """
-    weight = 2 * profile.itemsize * profile.flops_per_byte
-    held = [frozenset(i) for i in inputs]
-    needed = list(trained)
-    left = set(range(len(held)))
-    cost: float = 0
-    for n, (one, two) in enumerate(order):
-        left -= {one, two}
-        later = frozenset(output).union(*(held[k] for k in left))
-        kept = (held[one] | held[two]) & later
-        flops = pair_flops(held[one], held[two], kept, sizes)
-        written = 0 if n == len(order) - 1 and not last else entries(kept, sizes)
-        cost += (1 + needed[one] + needed[two]) * (flops + weight * written)
-        held.append(kept)
-        needed.append(needed[one] or needed[two])
-        left.add(len(held) - 1)
-    return cost
+    nameless, _ = _forget_names(contraction)
+    sets = _Sets(nameless, profile)
+    peaks = {1 << n: 0 for n in range(len(nameless.inputs))}
+    for mask in _several(sets.every):
+        within = min(max(peaks[a], peaks[mask ^ a]) for a in _halves(mask))
+        peaks[mask] = max(within, sets.held_bytes(mask))
+    return peaks[sets.every]
 
 
-def _cost_rule(
-    inputs: Sequence[Collection[str]],
-    output: Collection[str],
-    sizes: Mapping[str, int],
-    profile: Profile,
-    trained: Sequence[bool],
-) -> Callable[..., None]:
-    """Make the cost function that opt_einsum's search calls for each pair of partial results.
+@dataclass(frozen=True)
+class _Nameless:
+    """A contraction of numbered indices; ``sizes`` by number."""
 
-    Its arguments are those of ``opt_einsum.paths._dp_compare_flops`` in 3.4: no stable interface,
-    so a test keeps them in step.
+    inputs: tuple[tuple[int, ...], ...]
+    output: tuple[int, ...]
+    sizes: tuple[int, ...]
+    trained: tuple[bool, ...]
+    x: int | None
+    sites: tuple[int, ...]
+    bounded: bool
+
+
+def _forget_names(contraction: Contraction) -> tuple[_Nameless, tuple[int, ...]]:
+    """Number arrays and indices by what they are; also the old numbers of the arrays, in order.
+
+    Arrays and indices are told apart by their sizes and by what they are joined to, a few steps
+    far. What still looks alike keeps its order: then a search may be made twice.
     """
-    mask = sum(1 << n for n, needed in enumerate(trained) if needed)
-    weight = 2 * profile.itemsize * profile.flops_per_byte
+    c = contraction
+    count = Counter(index for indices in c.inputs for index in indices)
+    looks: dict[str, Any] = {
+        index: (c.sizes[index], times, index in c.output, index in c.sites)
+        for index, times in count.items()
+    }
+    arrays: list[Any] = [(n == c.x, needed) for n, needed in enumerate(c.trained)]
+    for _ in range(2):
+        arrays = [
+            (look, sorted(looks[index] for index in indices))
+            for look, indices in zip(arrays, c.inputs, strict=True)
+        ]
+        looks = {
+            index: (look, sorted(arrays[n] for n, names in enumerate(c.inputs) if index in names))
+            for index, look in looks.items()
+        }
+    old = tuple(sorted(range(len(arrays)), key=lambda n: arrays[n]))
+    names = {i: None for n in old for i in sorted(c.inputs[n], key=lambda i: (looks[i], i))}
+    number = {index: n for n, index in enumerate(names)}
+    nameless = _Nameless(
+        tuple(tuple(sorted(number[index] for index in c.inputs[n])) for n in old),
+        tuple(sorted(number[index] for index in c.output if index in number)),
+        tuple(c.sizes[index] for index in number),
+        tuple(bool(c.trained[n]) for n in old),
+        None if c.x is None else old.index(c.x),
+        tuple(sorted(number[index] for index in c.sites if index in number)),
+        c.bounded,
+    )
+    return nameless, old
 
-    def compare(
-        cost1: float,
-        cost2: float,
-        union: frozenset[int],
-        size_list: Sequence[int],
-        cost_cap: float,
-        s1: int,
-        s2: int,
-        found: dict[int, Any],
-        group: int,
-        every: int,
-        arrays: Sequence[frozenset[int]],
-        shared: frozenset[int],
-        memory_limit: int | None,
-        contract1: Any,
-        contract2: Any,
-    ) -> None:
-        both = s1 | s2
-        rest = group & (every ^ both)
-        later: set[int] = set()
-        for n, array in enumerate(arrays):
-            if rest >> n & 1:
-                later |= array
-        summed = shared - later
-        kept = union - summed
-        size = math.prod([size_list[i] for i in kept])
-        flops = size * math.prod([size_list[i] for i in summed]) * (2 if summed else 1)
-        last = both == group
-        passes = 1 + bool(s1 & mask) + bool(s2 & mask)
-        cost = cost1 + cost2 + passes * (flops + (0 if last else weight * size))
-        if both not in found or cost < found[both][1]:
-            found[both] = (frozenset(kept), cost, (contract1, contract2))
 
-    return compare
+class _Sets:
+    """What each set of inputs comes to when it is contracted. Sets are bit masks."""
+
+    def __init__(self, contraction: _Nameless, profile: Profile) -> None:
+        self._contraction, self._profile = contraction, profile
+        self._inputs = [_mask(indices) for indices in contraction.inputs]
+        self._output, self._sites = _mask(contraction.output), _mask(contraction.sites)
+        self._x = 0 if contraction.x is None else 1 << contraction.x
+        self._trained = _mask(n for n, needed in enumerate(contraction.trained) if needed)
+        self._weight = profile.flops_per_byte * profile.itemsize
+        self._kept: dict[int, int] = {}
+        self._volume: dict[int, int] = {}
+        self.every = (1 << len(self._inputs)) - 1
+
+    def cost(self, one: int, two: int) -> float:
+        """What it costs to contract the results of two sets, backward included."""
+        both = one | two
+        a, b, kept = self.kept(one), self.kept(two), self.kept(both)
+        union = a | b
+        size = self.size
+        flops = size(union) * (1 if union == kept else 2)
+        moved = self._weight * (size(a) + size(b) + size(kept))
+        calls = size(union & self._sites) if both & self._x else 1
+        passes = 1 + bool(one & self._trained) + bool(two & self._trained)
+        return passes * (flops + moved + self._profile.flops_per_call * calls)
+
+    def kept(self, mask: int) -> int:
+        """The indices of the result of a set: those that the others or the output need."""
+        if mask not in self._kept:
+            inside, outside = 0, self._output
+            for n, indices in enumerate(self._inputs):
+                if mask >> n & 1:
+                    inside |= indices
+                else:
+                    outside |= indices
+            self._kept[mask] = inside & outside
+        return self._kept[mask]
+
+    def size(self, indices: int) -> int:
+        """The product of the sizes of some indices."""
+        if indices not in self._volume:
+            sizes = self._contraction.sizes
+            there = (size for n, size in enumerate(sizes) if indices >> n & 1)
+            self._volume[indices] = math.prod(there)
+        return self._volume[indices]
+
+    def held_bytes(self, mask: int) -> int:
+        """Bytes of the result of a set as far as a limit counts them."""
+        if mask == self.every and not self._contraction.bounded:
+            return 0
+        return self._profile.itemsize * self.size(self.kept(mask))
+
+
+def _mask(numbers: Iterable[int]) -> int:
+    return sum(1 << number for number in numbers)
+
+
+def _several(every: int) -> Iterator[int]:
+    """The sets of two arrays and more, each behind all that are in it."""
+    return (mask for mask in range(3, every + 1) if mask & (mask - 1))
+
+
+def _halves(mask: int) -> Iterator[int]:
+    """The sets that hold the first array of a set, and not all: each division in two, once."""
+    first = mask & -mask
+    rest = mask ^ first
+    part = rest
+    while part:
+        part = (part - 1) & rest
+        yield first | part
+
+
+@lru_cache(maxsize=8192)
+def _solve(
+    contraction: _Nameless, profile: Profile, limit: int | None
+) -> tuple[object, float] | None:
+    """Find the best tree of every set of arrays, which is made of the best trees of two of them."""
+    sets = _Sets(contraction, profile)
+    best: dict[int, tuple[float, object]] = {
+        1 << n: (0.0, n) for n in range(len(contraction.inputs))
+    }
+    for mask in _several(sets.every):
+        if limit is not None and sets.held_bytes(mask) > limit:
+            continue
+        least, chosen = math.inf, 0
+        for one in _halves(mask):
+            two = mask ^ one
+            if one in best and two in best:
+                below = best[one][0] + best[two][0]
+                if below < least:
+                    cost = below + sets.cost(one, two)
+                    if cost < least:
+                        least, chosen = cost, one
+        if chosen:
+            best[mask] = least, (best[chosen][1], best[mask ^ chosen][1])
+    if sets.every not in best:
+        return None
+    cost, tree = best[sets.every]
+    return tree, cost
+
+
+def _pairs(tree: object, numbers: Sequence[int]) -> Pairs:
+    """The steps of a tree, those of the branch with the first input before the others'."""
+    found: list[tuple[int, int]] = []
+
+    def visit(node: object) -> int:
+        if isinstance(node, int):
+            return node
+        ends = [visit(branch) for branch in _branches(node)]
+        found.append((min(ends), max(ends)))
+        return len(numbers) + len(found) - 1
+
+    visit(_renumbered(tree, numbers)[1])
+    return tuple(found)
+
+
+def _branches(node: object) -> tuple[object, ...]:
+    assert isinstance(node, tuple)  # narrows the type
+    return node
+
+
+def _renumbered(tree: object, numbers: Sequence[int]) -> tuple[int, object]:
+    """The tree in the numbers of the arrays, the branch with the first of them first; also that."""
+    if isinstance(tree, int):
+        return numbers[tree], numbers[tree]
+    (first, one), (_, two) = sorted(
+        (_renumbered(branch, numbers) for branch in _branches(tree)), key=lambda found: found[0]
+    )
+    return first, (one, two)

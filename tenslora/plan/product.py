@@ -8,15 +8,15 @@ an index of the input and one of the output stand on one core no such division e
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tenslora.plan.cost import entries
 from tenslora.plan.operands import Operand, operands_of
-from tenslora.plan.path import best_order, order_cost
-from tenslora.plan.search import Names, Problem, make_part
+from tenslora.plan.path import Contraction, Order, find_order, order_cost
+from tenslora.plan.search import ROW, Names, Problem, make_part
 from tenslora.plan.steps import Array, Part
-from tenslora.spec import Term
 
 __all__ = ["Factor", "Product", "find_product"]
 
@@ -51,6 +51,7 @@ class Product:
     rank : of A and B.
     cost : of a step in training, in FLOPs of the profile, as :func:`tenslora.plan.path.order_cost`
         counts.
+    fixed : the part of the cost that does not grow with the tokens.
     """
 
     factors: tuple[Factor, ...]
@@ -58,6 +59,18 @@ class Product:
     second_sites: tuple[str, ...]
     rank: int
     cost: float
+    fixed: float
+
+
+@dataclass(frozen=True)
+class _Division:
+    """Which arrays make A and which B, the order of each, and the cost."""
+
+    inner: tuple[int, ...]
+    first: Order
+    second: Order
+    cost: float
+    fixed: float
 
 
 def find_product(problem: Problem) -> Product | None:
@@ -66,19 +79,21 @@ def find_product(problem: Problem) -> Product | None:
     Every division is tried, and for each the best order of both halves is searched for.
     """
     names = Names("p", problem.network)
-    found = [_divide(problem, term, names) for term in problem.network.terms]
-    factors, costs = [], []
-    for division in found:
+    factors, cost, fixed = [], 0.0, 0.0
+    for term in problem.network.terms:
+        operands = operands_of(problem.network, term)
+        arrays = [names.array(operand) for operand in operands]
+        division = _divide(problem, arrays, operands)
         if division is None:
             return None
-        factors.append(division[0])
-        costs.append(division[1])
+        factors.append(_factor(problem, arrays, operands, division, names))
+        cost, fixed = cost + division.cost, fixed + division.fixed
     rank = sum(entries(factor.bonds, problem.sizes) for factor in factors)
     first, second = (
         _sites(problem, [getattr(factor, half) for factor in factors])
         for half in ("first", "second")
     )
-    return Product(tuple(factors), first, second, rank, sum(costs))
+    return Product(tuple(factors), first, second, rank, cost, fixed)
 
 
 def _sites(problem: Problem, parts: Sequence[Part]) -> tuple[str, ...]:
@@ -87,29 +102,47 @@ def _sites(problem: Problem, parts: Sequence[Part]) -> tuple[str, ...]:
     return tuple(site for site in order if site in held)
 
 
-def _divide(problem: Problem, term: Term, names: Names) -> tuple[Factor, float] | None:
+def _divide(
+    problem: Problem, arrays: Sequence[Array], operands: Sequence[Operand]
+) -> _Division | None:
     network = problem.network
-    operands = operands_of(network, term)
-    arrays = [names.array(operand) for operand in operands]
-    held = {index for array in arrays for index in array.indices}
+    held = _indices(arrays, range(len(arrays)))
     if not held.issuperset((*network.input, *network.output)):
         return None
-    best: tuple[float, tuple[int, ...]] | None = None
+    best: _Division | None = None
     for inner in _divisions(problem, arrays):
-        bound = _per_token(problem, arrays, inner)
-        if best is None or bound < best[0]:
-            cost = bound + sum(_half(problem, arrays, operands, inner))
-            if best is None or cost < best[0]:
-                best = cost, inner
-    if best is None:
-        return None
-    cost, inner = best
-    first = _make(problem, arrays, operands, inner, names)
-    second = _make(problem, arrays, operands, _others(arrays, inner), names)
+        bound, fixed = _products(problem, arrays, operands, inner)
+        if bound < (math.inf if best is None else best.cost):
+            first, second = (
+                _half(problem, arrays, operands, chosen, inner)
+                for chosen in (inner, _others(arrays, inner))
+            )
+            if first is None or second is None:
+                continue
+            halves = first.cost + second.cost
+            if best is None or bound + halves < best.cost:
+                best = _Division(inner, first, second, bound + halves, fixed + halves)
+    return best
+
+
+def _factor(
+    problem: Problem,
+    arrays: Sequence[Array],
+    operands: Sequence[Operand],
+    division: _Division,
+    names: Names,
+) -> Factor:
+    inner, outer = division.inner, _others(arrays, division.inner)
+    first, second = (
+        make_part(order.pairs, chosen, arrays, operands, kept, problem, names)
+        for order, chosen, kept in (
+            (division.first, inner, _kept(problem, arrays, inner, inner)),
+            (division.second, outer, _kept(problem, arrays, outer, inner)),
+        )
+    )
     leading = second if first.steps else first  # a core itself is not laid out anew
     cut = _cut(problem, arrays, inner)
-    bonds = tuple(index for index in leading.result.indices if index in cut)
-    return Factor(bonds, first, second), cost
+    return Factor(tuple(i for i in leading.result.indices if i in cut), first, second)
 
 
 def _divisions(problem: Problem, arrays: Sequence[Array]) -> Iterator[tuple[int, ...]]:
@@ -147,42 +180,47 @@ def _kept(
     return held & (target | _cut(problem, arrays, inner))
 
 
-def _per_token(problem: Problem, arrays: Sequence[Array], inner: Sequence[int]) -> float:
-    """The two products of every token, as :func:`tenslora.plan.path.order_cost` counts them."""
-    network, sizes, profile = problem.network, problem.sizes, problem.profile
-    varying = set(problem.varying())
-    carried = _indices(arrays, inner)
-    sites = {s for s in network.sites if s in varying or s in carried}
-    every = {s for s in network.sites if s in varying or s in _indices(arrays, range(len(arrays)))}
-    rank = entries(_cut(problem, arrays, inner), sizes)
-    thin = problem.tokens * rank * entries(sites, sizes)
-    wide = problem.tokens * rank * entries(every, sizes)
-    first: float = 2 * thin * entries(network.input, sizes)
-    first += 2 * profile.itemsize * profile.flops_per_byte * thin
-    # x and, behind the first product, everything needs a gradient
-    return 3 * first + 3 * 2 * wide * entries(network.output, sizes)
+def _products(
+    problem: Problem, arrays: Sequence[Array], operands: Sequence[Operand], inner: Sequence[int]
+) -> tuple[float, float]:
+    """What the products of x with A, and of that with B, cost, and what of it without any token.
+
+    Infinite where the thin product goes beyond the limit on memory.
+    """
+    network, halves = problem.network, (inner, _others(arrays, inner))
+    first, second = (_kept(problem, arrays, chosen, inner) for chosen in halves)
+    trained = [any(problem.trains(operands[n]) for n in chosen) for chosen in halves]
+    x = {ROW, *problem.varying(), *network.input}
+    output = (first | second | x) - _cut(problem, arrays, inner) - set(network.input)
+    sizes = {**problem.sizes, ROW: problem.tokens}
+    limit = problem.memory_limit
+    if limit is not None:
+        thin = entries((first | x) - set(network.input), sizes)
+        if thin * problem.profile.itemsize > limit:
+            return math.inf, math.inf
+    costs = []
+    for tokens in (problem.tokens, 0):
+        inputs = [first, second, x]
+        products = Contraction(
+            inputs, output, {**sizes, ROW: tokens}, [*trained, True], x=2, sites=network.sites
+        )
+        costs.append(order_cost(((0, 2), (1, 3)), products, problem.profile))
+    return costs[0], costs[1]
 
 
 def _half(
-    problem: Problem, arrays: Sequence[Array], operands: Sequence[Operand], inner: Sequence[int]
-) -> Iterator[float]:
-    for chosen in (inner, _others(arrays, inner)):
-        inputs = [arrays[n].indices for n in chosen]
-        kept = _kept(problem, arrays, chosen, inner)
-        trained = [problem.trains(operands[n]) for n in chosen]
-        order = best_order(inputs, kept, problem.sizes, problem.profile, trained)
-        yield order_cost(order, inputs, kept, problem.sizes, problem.profile, trained, last=True)
-
-
-def _make(
     problem: Problem,
     arrays: Sequence[Array],
     operands: Sequence[Operand],
     chosen: Sequence[int],
-    names: Names,
-) -> Part:
-    kept = _kept(problem, arrays, chosen, chosen)
-    inputs = [arrays[n].indices for n in chosen]
-    trained = [problem.trains(operands[n]) for n in chosen]
-    order = best_order(inputs, kept, problem.sizes, problem.profile, trained)
-    return make_part(order, chosen, arrays, operands, kept, problem, names)
+    inner: Sequence[int],
+) -> Order | None:
+    """The best order of the arrays of one half."""
+    half = Contraction(
+        inputs=[arrays[n].indices for n in chosen],
+        output=_kept(problem, arrays, chosen, inner),
+        sizes=problem.sizes,
+        trained=[problem.trains(operands[n]) for n in chosen],
+        bounded=len(chosen) > 1,
+    )
+    return find_order(half, problem.profile, problem.memory_limit)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import index
+from os import PathLike
 from typing import Any
 
 from tenslora.errors import PlanError
@@ -12,7 +14,8 @@ from tenslora.plan.cost import CPU, Profile, entries
 from tenslora.plan.emit import emit_apply, emit_delta, emit_factors
 from tenslora.plan.explain import explain, stage_to_dict, step_to_dict
 from tenslora.plan.product import Product, find_product
-from tenslora.plan.search import Names, Problem, find_chain, find_delta
+from tenslora.plan.profiles import find_profile
+from tenslora.plan.search import Names, Problem, check_limit, find_chain, find_delta
 from tenslora.plan.steps import Chain, Part, Step
 from tenslora.spec import Network, is_count
 
@@ -64,15 +67,33 @@ class Plan:
         Its two products can be added into what the frozen layer gives, and into the gradient of x.
         Other orders write their update and its gradient apart, and then add them.
         """
-        if self.product is None:
-            return False
-        problem, sizes = self.problem, self.sizes
-        read, sites = (entries(names, sizes) for names in (problem.varying(), self.network.sites))
-        apart = sites * entries(self.network.output, sizes)
-        apart += read * entries(self.network.input, sizes)
-        weight = 2 * problem.profile.itemsize * problem.profile.flops_per_byte
-        others = sum(chain.cost for chain in self.chains)
-        return self.product.cost <= others + weight * problem.tokens * apart
+        return self.product is not None and self.product.cost <= self._apart(self.problem.tokens)
+
+    def cost(self, tokens: int | None = None) -> float:
+        """What a training step costs by this plan, all sites, in FLOPs of the profile.
+
+        Parameters
+        ----------
+        tokens : rows of x; by default those that were planned for.
+        """
+        tokens = self.problem.tokens if tokens is None else tokens
+        if self.product is None or not self.normal:
+            return self._apart(tokens)
+        fixed = self.product.fixed
+        return fixed + (self.product.cost - fixed) * tokens / self.problem.tokens
+
+    def _apart(self, tokens: int) -> float:
+        """The cost of the chains, which write their update and its gradient apart, and add them."""
+        sizes, profile = self.sizes, self.problem.profile
+        read, sites = (
+            entries(names, sizes) for names in (self.problem.varying(), self.network.sites)
+        )
+        added = sites * entries(self.network.output, sizes)
+        added += read * entries(self.network.input, sizes)
+        adding = profile.cost(0, 2 * profile.itemsize * tokens * added, read + sites)
+        fixed = sum(chain.fixed for chain in self.chains)
+        growing = sum(chain.cost - chain.fixed for chain in self.chains)
+        return fixed + growing * tokens / self.problem.tokens + adding
 
     @property
     def flops_per_token(self) -> int:
@@ -158,8 +179,9 @@ def make_plan(
     *,
     shared: Collection[str] = (),
     tokens: int = 512,
-    profile: Profile = CPU,
+    profile: Profile | str | PathLike[str] = CPU,
     frozen: Collection[str] = frozenset(),
+    memory_limit: int | None = None,
 ) -> Plan:
     """Find the order of contraction for an equation at given sizes.
 
@@ -172,8 +194,10 @@ def make_plan(
     sizes : the size of every index.
     shared : sites over which x is the same, as query, key and value read one input.
     tokens : rows of x to plan for.
-    profile : the machine.
+    profile : the machine, by name, or the path of a file that ``tenslora tune`` wrote.
     frozen : names of cores that need no gradient.
+    memory_limit : bytes that the largest array between the cores and y may have, over all sites, as
+        training keeps it.
 
     Returns
     -------
@@ -183,8 +207,8 @@ def make_plan(
     Raises
     ------
     PlanError
-        E402 for sizes that do not cover the equation, E403 for sites, cores or token counts that
-        do not fit it.
+        E402 for sizes that do not cover the equation, E403 for sites, cores, limits or token counts
+        that do not fit it, E411 for a limit that no order holds, E412 for an unknown profile.
 
     Examples
     --------
@@ -196,7 +220,7 @@ def make_plan(
       h[r] = x[in] A[r in]    for each layer: 64 FLOPs
       y[out] = h[r] B[out r]  for each layer proj: 192 FLOPs
     """
-    missing = [index for index in network.indices if index not in sizes]
+    missing = [name for name in network.indices if name not in sizes]
     if missing:
         what = f"no size for {', '.join(missing)} in {network}"
         raise PlanError("E402", what, advice="Complete them with tenslora.spec.complete_sizes.")
@@ -212,8 +236,13 @@ def make_plan(
     if not is_count(tokens):
         what = f"tokens={tokens!r} is not a positive integer"
         raise PlanError("E403", what, advice="Give the number of rows of x.")
-    known = tuple((index, sizes[index]) for index in network.indices)
-    return _find(network, known, frozenset(shared), tokens, profile, frozenset(frozen))
+    if memory_limit is not None and not is_count(memory_limit):
+        what = f"memory_limit={memory_limit!r} is not a positive integer"
+        raise PlanError("E403", what, advice="Give a number of bytes.")
+    known = tuple((name, sizes[name]) for name in network.indices)
+    machine = find_profile(profile)
+    limit = None if memory_limit is None else index(memory_limit)
+    return _find(network, known, frozenset(shared), tokens, machine, frozenset(frozen), limit)
 
 
 @lru_cache(maxsize=1024)
@@ -224,7 +253,9 @@ def _find(
     tokens: int,
     profile: Profile,
     frozen: frozenset[str],
+    memory_limit: int | None,
 ) -> Plan:
-    problem = Problem(network, dict(sizes), shared, tokens, profile, frozen)
+    problem = Problem(network, dict(sizes), shared, tokens, profile, frozen, memory_limit)
+    check_limit(problem)
     names = Names("t", network)
     return Plan(problem, tuple(find_chain(problem, term, names) for term in network.terms))

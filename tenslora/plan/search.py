@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tenslora.errors import PlanError
 from tenslora.plan.cost import Profile, entries
 from tenslora.plan.operands import Operand, operands_of
-from tenslora.plan.path import best_order, order_cost
+from tenslora.plan.path import Contraction, find_order, order_cost, smallest_peak
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step, pair_up
 from tenslora.spec import Network, Term
 
-__all__ = ["Names", "Problem", "find_chain", "find_delta", "make_part"]
+__all__ = ["ROW", "Names", "Problem", "check_limit", "find_chain", "find_delta", "make_part"]
 
 #: The index of the tokens; no name of the language can be equal to it.
 ROW = "*row"
@@ -30,6 +31,7 @@ class Problem:
     tokens : rows of x.
     profile : the machine.
     frozen : cores that need no gradient.
+    memory_limit : bytes that the largest array between the cores and y may have.
     """
 
     network: Network
@@ -38,6 +40,7 @@ class Problem:
     tokens: int
     profile: Profile
     frozen: frozenset[str]
+    memory_limit: int | None = None
 
     def varying(self) -> tuple[str, ...]:
         """The sites over which x varies."""
@@ -83,11 +86,41 @@ def find_delta(problem: Problem) -> tuple[Part, ...]:
         arrays = [names.array(operand) for operand in operands]
         output = [index for index in target if index in term.indices]
         trained = [problem.trains(operand) for operand in operands]
-        sets = [a.indices for a in arrays]
-        order = best_order(sets, output, problem.sizes, problem.profile, trained)
-        tree = _tree(order, len(arrays))
+        inputs = [array.indices for array in arrays]
+        contraction = Contraction(inputs, output, problem.sizes, trained)
+        order = find_order(contraction, problem.profile)
+        assert order is not None  # without a limit there always is one
+        tree = _tree(order.pairs, len(arrays))
         parts.append(_part(tree, arrays, operands, set(output), problem, names))
     return tuple(parts)
+
+
+def check_limit(problem: Problem) -> None:
+    """Raise E411 where no order of some term holds the limit on memory."""
+    limit = problem.memory_limit
+    if limit is None:
+        return
+    asked = [_along(problem, operands_of(problem.network, t)) for t in problem.network.terms]
+    least = max(smallest_peak(contraction, problem.profile) for contraction in asked)
+    if least > limit:
+        what = f"memory_limit={limit:,} bytes is less than any order of {problem.network} takes"
+        advice = f"The least is {least:,} bytes, for {problem.tokens:,} tokens; or plan for fewer."
+        raise PlanError("E411", what, advice=advice)
+
+
+def _along(problem: Problem, operands: Sequence[Operand]) -> Contraction:
+    """A term and x, all sites at once; x has the last number."""
+    network = problem.network
+    held = {index for operand in operands for index in operand.indices}
+    sites = [s for s in network.sites if s in held or s not in problem.shared]
+    return Contraction(
+        inputs=[*(o.indices for o in operands), (ROW, *problem.varying(), *network.input)],
+        output={ROW, *sites, *network.output},
+        sizes={**problem.sizes, ROW: problem.tokens},
+        trained=[*map(problem.trains, operands), True],
+        x=len(operands),
+        sites=network.sites,
+    )
 
 
 def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
@@ -95,15 +128,13 @@ def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
     network = problem.network
     operands = operands_of(network, term)
     arrays = [names.array(operand) for operand in operands]
-    x = (ROW, *problem.varying(), *network.input)
-    sites = [s for s in network.sites if s in term.indices or s not in problem.shared]
-    output = {ROW, *sites, *network.output}
-    sizes = {**problem.sizes, ROW: problem.tokens}
-    trained = [problem.trains(operand) for operand in operands]
-    inputs = [*(a.indices for a in arrays), x]
-    order = best_order(inputs, output, sizes, problem.profile, [*trained, True])
-    cost = order_cost(order, inputs, output, sizes, problem.profile, [*trained, True])
-    tree = _tree(order, len(arrays) + 1)
+    contraction = _along(problem, operands)
+    output = set(contraction.output)
+    order = find_order(contraction, problem.profile, problem.memory_limit)
+    assert order is not None  # the limit was checked
+    resting = replace(contraction, sizes={**contraction.sizes, ROW: 0})
+    fixed = order_cost(order.pairs, resting, problem.profile)
+    tree = _tree(order.pairs, len(arrays) + 1)
     path = list(_along_x(tree, len(arrays)))
     stages = []
     before, varies = network.input, frozenset[str]()
@@ -115,7 +146,7 @@ def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
         needed = output.union(*later)
         stages.append(_stage(problem, part, before, varies, needed, path[n + 1 :], arrays))
         before, varies = stages[-1].after, stages[-1].varies
-    return Chain(tuple(stages), cost)
+    return Chain(tuple(stages), order.cost, fixed)
 
 
 def make_part(

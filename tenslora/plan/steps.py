@@ -145,9 +145,14 @@ class Stage:
 class Chain:
     """The path of x through one term.
 
-    ``cost`` is that of a step in training, in FLOPs of the profile, as
-    ``tenslora.plan.path.order_cost`` counts.
+    Attributes
+    ----------
+    stages : in order.
+    cost : of a step in training, in FLOPs of the profile, as ``tenslora.plan.path.order_cost``
+        counts.
+    fixed : the part of the cost that does not grow with the tokens.
     """
 
     stages: tuple[Stage, ...]
     cost: float = 0.0
+    fixed: float = 0.0

@@ -189,6 +189,17 @@ def test_plans_for_another_machine_and_token_count(cli):
     assert (data["tokens"], data["profile"]) == (7, "h200-bf16")
 
 
+def test_a_limit_on_memory_is_held_or_told(cli):
+    words = ["plan", PLAIN, "out=8", "in=16", "r=2", "--tokens", "1000"]
+    free = cli(*words, "--json").data["plan"]
+    bound = cli(*words, "--memory-limit", "512", "--json").data["plan"]
+    assert (len(free["chains"][0]), len(bound["chains"][0])) == (2, 1)  # B A first: 8 x 16 x 4
+    told = cli(*words, "--memory-limit", "511")
+    assert told.code == 2
+    assert "E411" in told.err
+    assert "The least is 512 bytes, for 1,000 tokens" in told.err
+
+
 def test_show_draws_and_plan_draws(cli, tmp_path):
     text = cli("show", "lora", "--text").out
     assert text.splitlines()[1] == "in ───┤ A ├─────┤ B ├─── out"
