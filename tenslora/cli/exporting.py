@@ -38,11 +38,11 @@ def _run_export(args: Namespace) -> Answer:
         raise UsageError("E801", what, advice="Leave them out.")
     if args.to in _HOUSES:
         return _convert(args, path)
-    if path.is_dir():
-        path /= "adapter.safetensors"
     if args.to == "merged":
         from tenslora.integrations.exporting import export_merged
+        from tenslora.nn.standin import ADAPTER_FILE
 
+        path = path / ADAPTER_FILE if path.is_dir() else path
         merged = export_merged(path, args.out, model=args.model)
         return Answer(merged.to_dict, lambda: str(merged))
     if args.model is not None:

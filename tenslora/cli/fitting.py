@@ -1,20 +1,28 @@
-"""The command about trained adapters: what their updates hold, and what families need for it."""
+"""The commands about trained adapters: what their updates hold, and smaller adapters of them."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tenslora.cli.command import Answer, Command, Parser
 from tenslora.cli.output import say
+from tenslora.cli.reading import add_family_settings, read_family, read_like, read_sizes
+from tenslora.errors import StateError, UsageError
+from tenslora.family import parse_ranks
+
+if TYPE_CHECKING:
+    from tenslora.integrations.compressed import Compressed
 
 __all__ = ["COMMANDS"]
+
+_SOURCE = "a file of Adapter.save, the folder of a run, or that of a LoRA checkpoint of PEFT"
 
 
 def _fill(parser: Parser) -> None:
     add = parser.add_argument
-    file = "a file of Adapter.save, or the folder of a LoRA checkpoint of PEFT"
-    add("file", metavar="FILE", help=file)
+    add("file", metavar="FILE", help=_SOURCE)
     add("--heads", type=int, metavar="N", help="heads in the output of a weight")
     words = "families, or equations, to count parameters for (default: every family)"
     add("--families", nargs="*", metavar="NAME", help=words)
@@ -42,6 +50,83 @@ def _run(args: Namespace) -> Answer:
     )
 
 
+def _fill_compress(parser: Parser) -> None:
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help=_SOURCE)
+    add("out", metavar="OUT", help="the new adapter's file, for tenslora.load")
+    _add_choice(parser)
+
+
+def _add_choice(parser: Parser) -> None:
+    """Add the family, and the ways to choose its ranks."""
+    add = parser.add_argument
+    add("--family", metavar="NAME", required=True, help="a family's name, or an equation")
+    add("--ranks", nargs="+", metavar="N", help="one rank for every bond, or bond=rank for each")
+    add("--params", type=int, metavar="N", help="so many trained parameters at most")
+    add("--like", metavar="NAME:RANK", help="as many parameters as, say, lora:4")
+    add("--energy", type=float, metavar="PART", help="the fewest that keep it: 0.99, say")
+    add("--tolerance", type=float, metavar="ERROR", help="fail where the relative error is larger")
+    sizes = "sizes that the file does not tell: head=12, or head_dim=128 where heads differ"
+    add("--sizes", nargs="+", default=[], metavar="NAME=SIZE", help=sizes)
+    add_family_settings(parser)
+
+
+def _choice(args: Namespace) -> dict[str, Any]:
+    ways = {word: getattr(args, word) for word in ("ranks", "params", "like", "energy")}
+    family = read_family(args, any_start=True)
+    given = [f"--{word}" for word, value in ways.items() if value is not None]
+    if len(given) > 1 or not (given or family.ranks or not family.bonds):
+        what = f"{' and '.join(given)} are both given" if given else "no ranks are chosen"
+        raise UsageError("E801", what, advice="Give one of --ranks, --params, --like, --energy.")
+    return {
+        "family": family,
+        "ranks": parse_ranks(" ".join(args.ranks)) if args.ranks else None,
+        "params": args.params,
+        "like": None if args.like is None else read_like(args.like),
+        "energy": args.energy,
+        "tolerance": args.tolerance,
+        "sizes": read_sizes(args.sizes),
+    }
+
+
+def _run_compress(args: Namespace) -> Answer:
+    from tenslora.integrations.compressing import compress
+
+    out = _new_file(args.out)
+    return _written(compress(None, args.source, **_choice(args)), out)
+
+
+def _fill_recompress(parser: Parser) -> None:
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help=_SOURCE)
+    add("out", metavar="OUT", help="the new adapter's file, for tenslora.load")
+    part = "the relative error that each shape of weights may have: 0.01, say"
+    add("--tol", type=float, metavar="ERROR", required=True, help=part)
+
+
+def _run_recompress(args: Namespace) -> Answer:
+    from tenslora.integrations.compressing import recompress
+
+    out = _new_file(args.out)
+    return _written(recompress(args.source, args.tol), out)
+
+
+def _new_file(text: str) -> Path:
+    """Refuse what cannot be written before an hour of work, not after it."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise StateError("E616", what, advice="Give a file in a folder that exists.")
+    return path
+
+
+def _written(found: Compressed, out: Path) -> Answer:
+    found.adapter.save(out)
+    return Answer(
+        lambda: {**found.to_dict(), "path": str(out)}, lambda: f"{found}\nwritten to {out}"
+    )
+
+
 COMMANDS = (
     Command(
         "spectrum",
@@ -51,5 +136,25 @@ COMMANDS = (
         extra="torch",
         needs=("torch", "safetensors"),
         epilog="example:\n  tenslora spectrum adapter.safetensors --heads 12 --families lora lotr",
+    ),
+    Command(
+        "compress",
+        "Write a trained adapter as a smaller one of another family, and say what that loses",
+        _fill_compress,
+        _run_compress,
+        extra="torch",
+        needs=("torch", "safetensors"),
+        usage="SOURCE OUT --family NAME --ranks N | --params N | --like NAME:RANK | --energy PART",
+        epilog="example:\n  tenslora compress lora-checkpoint/ small.safetensors "
+        "--family lotr --energy 0.99",
+    ),
+    Command(
+        "recompress",
+        "Lower the ranks of a trained adapter to what its own spectra need",
+        _fill_recompress,
+        _run_recompress,
+        extra="torch",
+        needs=("torch", "safetensors"),
+        epilog="example:\n  tenslora recompress adapter.safetensors small.safetensors --tol 0.01",
     ),
 )

@@ -82,12 +82,15 @@ def stack(
     Raises
     ------
     FitError
-        E901 where a shape lacks a projection in some layer.
+        E901 where a shape lacks a projection in some layer, or two updates have one place.
     """
     shapes: dict[tuple[int, ...], dict[tuple[Label, Label], Array]] = {}
     for place, array in pieces:
         key = (place.get("layer", 0), place.get("proj", "all"))
-        shapes.setdefault(array.shape, {})[key] = array
+        if shapes.setdefault(array.shape, {}).setdefault(key, array) is not array:
+            what = f"two updates of {'x'.join(map(str, array.shape))} stand at layer {key[0]}, "
+            advice = "Give each weight a layer and a projection of its own."
+            raise FitError("E901", f"{what}projection {key[1]}", advice=advice)
     found = []
     for shape, held in shapes.items():
         layers = tuple(dict.fromkeys(layer for layer, _ in held))

@@ -20,7 +20,8 @@ from tenslora.integrations.config import CompareConfig, FinetuneConfig, Training
 if TYPE_CHECKING:
     from tenslora.integrations.comparing import compare
     from tenslora.integrations.comparison import Comparison
-    from tenslora.integrations.compressing import Compressed, compress, recompress
+    from tenslora.integrations.compressed import Compressed
+    from tenslora.integrations.compressing import compress, recompress
     from tenslora.integrations.demonstration import demo
     from tenslora.integrations.finetuning import Report, finetune
     from tenslora.integrations.updates import read_updates
@@ -42,7 +43,7 @@ __all__ = [
 
 _LAZY = {
     "Comparison": "comparison",
-    "Compressed": "compressing",
+    "Compressed": "compressed",
     "compare": "comparing",
     "compress": "compressing",
     "recompress": "compressing",

@@ -1,10 +1,11 @@
-"""``compress``: a trained adapter, or a LoRA checkpoint, as a smaller adapter of another family."""
+"""``compress``: a trained adapter, or a file of one, as a smaller adapter of another family."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,48 +13,34 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tenslora.decompose import Fit, fit, keep_energy
-from tenslora.errors import FitError
-from tenslora.family import Bound, Family, Scale
-from tenslora.integrations.updates import read_lora
-from tenslora.nn import Adapter, Site, attach
+from tenslora.errors import AttachError, FitError, SizeError
+from tenslora.family import Bound, Family, Scale, resolve
+from tenslora.integrations.compressed import Compressed, Tally
+from tenslora.integrations.updates import deltas
+from tenslora.nn import Adapter, Site, install
 from tenslora.nn.attaching import build
 from tenslora.nn.bank import Bank
-from tenslora.nn.design import Design, Group
+from tenslora.nn.design import Budget, Design, Group, make_groups
 from tenslora.nn.lifting import take_place
+from tenslora.nn.lora import load_lora
+from tenslora.nn.registry import check_name, check_nesting, registry_of
+from tenslora.nn.standin import adapter_file, load_alone
+from tenslora.nn.state import load
 
-__all__ = ["Compressed", "compress", "recompress"]
+__all__ = ["choose_budget", "compress", "fit_sites", "recompress"]
 
-
-@dataclass(frozen=True)
-class Compressed:
-    """What :func:`compress` returns.
-
-    Attributes
-    ----------
-    adapter : the new adapter, attached.
-    fits : the fit of each shape of weights, by its name.
-    error : the norm of what is missing over that of all updates, measured on every weight.
-    parameters : those of the new adapter.
-    """
-
-    adapter: Adapter
-    fits: Mapping[str, Fit]
-    error: float
-    parameters: int
-
-    def __str__(self) -> str:
-        energy = 100 * (1 - self.error**2)
-        return f"{self.parameters:,} parameters, relative error {self.error:.3g}: {energy:.2f} %"
+Arrays = Mapping[Site, NDArray[np.float64]]
 
 
 def compress(
-    model: nn.Module,
+    model: nn.Module | None,
     source: Adapter | str | Path,
     family: str | Family,
     *,
     ranks: int | Mapping[str, int] | None = None,
     params: int | None = None,
     like: str | Family | None = None,
+    energy: float | None = None,
     sizes: Mapping[str, int] | None = None,
     tolerance: float | None = None,
     name: str = "compressed",
@@ -62,82 +49,168 @@ def compress(
 
     Parameters
     ----------
-    model : the base that the source belongs to. A source that is attached to it stays so, inactive.
-    source : an adapter, or the folder of a LoRA checkpoint of PEFT.
+    model : the base that the source belongs to; ``None`` for a file without its base, which gives
+        an adapter that can be saved and looked at. A source that is attached to the model stays so,
+        inactive; of a file the modules that were trained whole come along.
+    source : an adapter; a file of :meth:`tenslora.Adapter.save` or the folder of a run; or the
+        folder of a LoRA checkpoint of PEFT.
     family, ranks, params, like, sizes, name : as for :func:`tenslora.attach`.
+    energy : choose the fewest parameters that keep this part of the squared norm of the updates
+        (:func:`tenslora.decompose.keep_energy`), instead of ``ranks``, ``params`` and ``like``.
     tolerance : the relative error that is wanted of each shape; a worse fit is an error.
 
     Raises
     ------
     TensloraError
-        What :func:`tenslora.attach` and :func:`tenslora.fit` raise; the model is then as before.
+        What :func:`tenslora.attach`, :func:`tenslora.load` and :func:`tenslora.fit` raise: the
+        model is then as before. E902 for an update that is not finite, E208 for an energy beside
+        ranks or a budget.
+
+    Examples
+    --------
+    >>> import tempfile, torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    >>> adapter = tl.attach(model, "lotr", targets="all-linear", ranks=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adapter.save(f"{folder}/a.safetensors")
+    ...     found = compress(None, f"{folder}/a.safetensors", "lora", ranks=2)
+    >>> found.parameters, found.before
+    (64, 40)
     """
-    pieces = _pieces(source)
-    active = source.registry.default_active if isinstance(source, Adapter) else None
-    made = attach(
-        model, family, sites=[site for site, _ in pieces], ranks=ranks, params=params, like=like,
-        sizes=sizes, name=name,
-    )  # fmt: skip
-    try:
-        updates = {site.path + str(site): array for site, array in pieces}
-        fits, lost, total = {}, 0.0, 0.0
-        for group in made.design.groups:
-            arrays = [updates[site.path + str(site)] for site in group.sites]
-            found = _fit(made.banks[group.name], group, arrays, tolerance)
-            fits[group.name] = found
-            delta = found.delta()
-            for array, place in zip(arrays, group.grid.positions, strict=True):
-                value = delta[tuple(place[s] for s in group.bound.network.sites)]
-                lost += float(((array - value) ** 2).sum())
-                total += float((array**2).sum())
-    except BaseException:
-        made.detach()
-        if active is not None and isinstance(source, Adapter):
-            source.registry.set_active(active)
-        raise
-    error = float(np.sqrt(lost / total)) if total else 0.0
-    return Compressed(made, fits, error, made.trainable_parameters)
-
-
-def _pieces(source: Adapter | str | Path) -> list[tuple[Site, NDArray[np.float64]]]:
+    if model is not None:
+        check_nesting(model)
+        check_name(name, registry_of(model))
+    budget = choose_budget(ranks, params, like, energy, tolerance)
     if isinstance(source, Adapter):
-        with torch.no_grad():
-            return [(site, source.delta(site).double().cpu().numpy()) for site in source.sites]
-    return [(Site(path, coords), array) for path, coords, array in read_lora(Path(source))]
+        if model is not source.model:
+            what = f"adapter {source.name!r} is not on the model that is given"
+            raise AttachError("E510", what, advice="Give the model that it is attached to.")
+        arrays = dict(deltas(source))
+        made, tally = fit_sites(
+            model, family, arrays, name, budget=budget, energy=energy, sizes=sizes,
+            tolerance=tolerance, dropout=source.design.dropout,
+        )  # fmt: skip
+        install.attach(made)
+        return tally.compressed(made, source.trainable_parameters)
+    registry = None if model is None else registry_of(model)
+    active = frozenset() if registry is None else registry.default_active
+    held = load_alone(source) if model is None else _load(model, Path(source), name)
+    try:
+        made, tally = fit_sites(
+            held.model, family, dict(deltas(held)), name, budget=budget, energy=energy,
+            sizes=sizes, tolerance=tolerance, dropout=held.design.dropout, train=held.design.train,
+        )  # fmt: skip
+        take_place(held, made)
+    except BaseException:
+        held.detach()
+        if registry is not None and registry.entries:
+            registry.set_active(active)
+        raise
+    return tally.compressed(made, held.trainable_parameters)
 
 
-def _fit(
-    bank: Bank, group: Group, arrays: Sequence[NDArray[np.float64]], tolerance: float | None
-) -> Fit:
-    """Fit the cores of one bank, and put them there."""
+def _load(model: nn.Module, place: Path, name: str) -> Adapter:
+    file = adapter_file(place)
+    return load_lora(model, place, name=name) if file is None else load(model, file, name=name)
+
+
+def choose_budget(
+    ranks: int | Mapping[str, int] | None,
+    params: int | None,
+    like: str | Family | None,
+    energy: float | None,
+    tolerance: float | None,
+) -> Budget:
+    """Return how ranks are chosen; an energy chooses them later, and stands alone (E208)."""
+    if energy is None:
+        return Budget(ranks, None if like is None else resolve(like), params)
+    given = {"ranks": ranks, "params": params, "like": like, "tolerance": tolerance}
+    for word, value in given.items():
+        if value is not None:
+            what = f"energy={energy!r} and {word}={value!r} are both given"
+            raise SizeError("E208", what, advice="Give one of them.")
+    return Budget(ranks=1)
+
+
+def fit_sites(
+    model: nn.Module,
+    family: str | Family,
+    arrays: Arrays,
+    name: str,
+    *,
+    budget: Budget,
+    energy: float | None = None,
+    sizes: Mapping[str, int] | None = None,
+    tolerance: float | None = None,
+    dropout: float = 0.0,
+    train: Sequence[str] = (),
+) -> tuple[Adapter, Tally]:
+    """Make an adapter, beside the model, that comes closest to the updates of its sites.
+
+    Raises
+    ------
+    TensloraError
+        As :func:`compress`.
+    """
+    for site, array in arrays.items():
+        if not np.isfinite(array).all():
+            what = f"the update of {site} is not finite"
+            raise FitError("E902", what, advice="Training diverged: there is nothing to fit.")
+    chosen = resolve(family)
+    groups = make_groups(
+        model, chosen, list(arrays), sizes=sizes or {}, budget=budget, ragged="group"
+    )
+    tally = Tally()
+    if energy is not None:
+        kept = [_keep(group, arrays, energy) for group in groups]
+        groups = tuple(replace(g, bound=one.bound) for g, one in zip(groups, kept, strict=True))
+        tally.fits = {group.name: one for group, one in zip(groups, kept, strict=True)}
+    design = Design(chosen, groups, dropout, tuple(train))
+    made = build(model, design, name, seed=0, real=True)
+    for group in groups:
+        found = tally.fits.get(group.name) or _fit(made.banks[group.name], group, arrays, tolerance)
+        _put(made.banks[group.name], found)
+        tally.add(group, found, arrays)
+    return made, tally
+
+
+def _keep(group: Group, arrays: Arrays, energy: float) -> Fit:
     bound = group.bound
-    target = _target(group, arrays)
+    sizes = {i: n for i, n in bound.sizes.items() if i not in bound.ranks}
+    return keep_energy(bound.family, _target(group, arrays), energy, sizes=sizes)
+
+
+def _fit(bank: Bank, group: Group, arrays: Arrays, tolerance: float | None) -> Fit:
+    """Fit the cores of one bank, whose frozen cores stay."""
+    bound = group.bound
     sizes = {i: n for i, n in bound.sizes.items() if i not in bound.ranks}
     held = {n: t.detach().double().cpu().numpy() for n, t in bank.cores().items()}
     fixed = {name: held[name] for name in bound.family.frozen}
-    found = fit(
-        bound.family, target, bound.ranks, sizes=sizes, cores=fixed, tolerance=tolerance
+    return fit(
+        bound.family, _target(group, arrays), bound.ranks, sizes=sizes, cores=fixed,
+        tolerance=tolerance,
     )  # fmt: skip
+
+
+def _put(bank: Bank, found: Fit) -> None:
     with torch.no_grad():
         for core, tensor in bank.cores().items():
-            if core not in fixed:
-                tensor.copy_(torch.from_numpy(found.cores[core]))
-    return found
+            tensor.copy_(torch.from_numpy(found.cores[core]))
 
 
-def _target(group: Group, arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _target(group: Group, arrays: Arrays) -> NDArray[np.float64]:
     """Stack updates at the places of their sites; those of one place are tied, and give a mean."""
     sites = group.bound.network.sites
     shape = [group.bound.sizes[site] for site in sites]
-    target, count = np.zeros([*shape, *arrays[0].shape]), np.zeros(shape)
-    for array, place in zip(arrays, group.grid.positions, strict=True):
+    target, count = np.zeros([*shape, *group.sites[0].shape]), np.zeros(shape)
+    for site, place in zip(group.sites, group.grid.positions, strict=True):
         at = tuple(place[s] for s in sites)
-        target[at] += array
+        target[at] += arrays[site]
         count[at] += 1
     return np.asarray(target / count[..., None, None])
 
 
-def recompress(adapter: Adapter, tolerance: float) -> Compressed:
+def recompress(source: Adapter | str | Path, tolerance: float) -> Compressed:
     """Replace a trained adapter by one of the same family at the lowest ranks that keep its update.
 
     The ranks are those of the adapter's own spectra (:func:`tenslora.decompose.keep_energy`), and
@@ -147,47 +220,45 @@ def recompress(adapter: Adapter, tolerance: float) -> Compressed:
 
     Parameters
     ----------
-    adapter : attached and not merged; it is detached.
+    source : attached and not merged; it is detached. Or a file, as for :func:`compress`.
     tolerance : the relative error that each shape of weights may have.
 
     Raises
     ------
     FitError
-        E903 for a family whose cores are no tree, E905 for a tolerance outside (0, 1); the model is
-        as it was.
+        E903 for a family whose cores are no tree, E905 for a tolerance outside (0, 1), E902 for an
+        update that is not finite; the model is as it was.
     AttachError
         E510, E511 for an adapter that is not attached, or merged.
+    StateError
+        As :func:`tenslora.load` and :func:`tenslora.load_lora` say, for a file.
     """
-    adapter._check_attached()
-    adapter._check_merged(False, "Unmerge it first.")
     good = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
     if not good or not 0.0 < tolerance < 1.0:
         what = f"tolerance={tolerance!r} is out of range"
         raise FitError("E905", what, advice="Give a part between 0 and 1, such as 0.01.")
-    groups, fits, lost, total = [], {}, 0.0, 0.0
+    adapter = source if isinstance(source, Adapter) else load_alone(source)
+    adapter._check_attached()
+    adapter._check_merged(False, "Unmerge it first.")
+    groups, tally, arrays = [], Tally(), dict(deltas(adapter))
     for group in adapter.design.groups:
-        with torch.no_grad():
-            arrays = [adapter.delta(site).double().cpu().numpy() for site in group.sites]
         bound = group.bound
         sizes = {i: n for i, n in bound.sizes.items() if i not in bound.ranks}
-        target = _target(group, arrays) / bound.scale
         unit = replace(bound.family, scale=Scale("constant"))
+        target = _target(group, arrays) / bound.scale
         found = keep_energy(unit, target, 1.0 - tolerance**2, sizes=sizes)
-        kept = Bound(bound.family, found.bound.sizes, bound.scale)
-        groups.append(Group(group.name, group.sites, group.grid, kept))
-        fits[group.name] = found
-        norm = float((target**2).sum()) * bound.scale**2
-        lost, total = lost + norm * found.error**2, total + norm
-    made = _built(adapter, groups, fits)
-    error = float(np.sqrt(lost / total)) if total else 0.0
-    return Compressed(made, fits, error, made.trainable_parameters)
+        kept = replace(group, bound=Bound(bound.family, found.bound.sizes, bound.scale))
+        groups.append(kept)
+        tally.add(kept, replace(found, bound=kept.bound), arrays)
+    made = _built(adapter, groups, tally.fits)
+    return tally.compressed(made, adapter.trainable_parameters)
 
 
 def _built(adapter: Adapter, groups: Sequence[Group], fits: Mapping[str, Fit]) -> Adapter:
     """Make the adapter of these groups with the cores of the fits, in the place of the other."""
     design = Design(adapter.family, tuple(groups), adapter.design.dropout, adapter.design.train)
     bank = next(iter(adapter.banks.values()))
-    device = next(iter(bank.cores().values())).device
+    device: Any = next(iter(bank.cores().values())).device
     made = build(
         adapter.model,
         design,
@@ -197,9 +268,7 @@ def _built(adapter: Adapter, groups: Sequence[Group], fits: Mapping[str, Fit]) -
         device=device,
         plan=bank.planning,
     )
-    with torch.no_grad():
-        for name, found in fits.items():
-            for core, tensor in made.banks[name].cores().items():
-                tensor.copy_(torch.from_numpy(found.cores[core]))
+    for name, found in fits.items():
+        _put(made.banks[name], found)
     take_place(adapter, made)
     return made

@@ -23,7 +23,7 @@ from tenslora.nn.site import Site
 from tenslora.nn.targets import Linear, Pattern, find_linears
 from tenslora.spec import complete_sizes
 
-__all__ = ["load_lora"]
+__all__ = ["attach_lora", "load_lora"]
 
 #: For weights that do not fill a grid of layers and projections.
 _BY_SITE = "W[site out in] = B[site out r] A[site r in]"
@@ -76,7 +76,13 @@ def load_lora(
         raise AttachError("E503", what, advice="Load the base model first.")
     check_nesting(model)
     check_name(name, registry_of(model))
-    found = read_checkpoint(Path(path))
+    return attach_lora(model, read_checkpoint(Path(path)), name=name, dtype=dtype)
+
+
+def attach_lora(
+    model: nn.Module, found: Checkpoint, *, name: str = "default", dtype: torch.dtype | None = None
+) -> Adapter:
+    """Attach a checkpoint that was read; see :func:`load_lora`."""
     sites = _sites(model, found)
     chosen, groups = _groups(found, sites)
     train, values = _trained(model, found, sites)
@@ -161,21 +167,12 @@ def _trained(
     model: nn.Module, found: Checkpoint, sites: Sequence[Site]
 ) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     """The modules that were saved whole, and their values by full name."""
-    paths: dict[str, None] = {}
-    for key in found.others:
-        words = key.split(".")
-        inner = [".".join(words[:n]) for n in range(1, len(words))]
-        hits = [p for p in inner if any(p.endswith(name) for name in found.modules_to_save)]
-        if not hits:
-            what = f"{found.path} has an unknown tensor {key}"
-            raise StateError("E612", what, advice="A plain LoRA has lora_A and lora_B alone.")
-        paths[hits[0]] = None
     modules = dict(model.named_modules())
-    for path in paths:
+    for path in found.trained:
         if path not in modules:
             what = f"{found.path} holds a trained module {path!r} that {type(model).__name__}"
             raise StateError("E615", f"{what} has not", advice="Load it on its class of model.")
-    train = trained_modules(model, list(paths), sites, registry_of(model)) if paths else ()
+    train = trained_modules(model, found.trained, sites, registry_of(model))
     wanted = install.trained_tensors(model, train)
     if wanted.keys() != found.others.keys():
         odd = sorted(wanted.keys() ^ found.others.keys())

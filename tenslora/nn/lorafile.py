@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from torch import Tensor
 
 from tenslora.errors import StateError
 
-__all__ = ["Checkpoint", "read_checkpoint", "read_config", "read_tensors", "scale_of"]
+__all__ = ["CONFIG", "Checkpoint", "read_checkpoint", "read_config", "read_tensors"]
 
+#: The name of the file that says what a folder of PEFT is.
+CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>[AB])\.weight")
 _PLAIN = re.compile(r"\^?[\w.]+")
@@ -74,19 +76,23 @@ class Checkpoint:
     pairs : B (out, r) and A (r, in) of each module.
     scales : what stands before B A, by module.
     others : tensors of modules that were saved whole, by full name.
-    modules_to_save : the endings of their names.
+    trained : the paths of these modules.
     root : whether the scale is alpha / sqrt(r).
     dropout, dtype : of the LoRA.
+    transposed : whether the weights are kept as (in, out), as transformers' Conv1D does.
+    base : the class and the name of the base, as far as they are told.
     """
 
     path: Path
     pairs: Mapping[str, tuple[Tensor, Tensor]]
     scales: Mapping[str, float]
     others: Mapping[str, Tensor]
-    modules_to_save: tuple[str, ...]
+    trained: tuple[str, ...]
     root: bool
     dropout: float
     dtype: torch.dtype
+    transposed: bool
+    base: tuple[str, str]
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -112,18 +118,41 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         folder,
         pairs,
-        {path: scale_of(folder, config, path, b.shape[1]) for path, (b, _) in pairs.items()},
+        {path: _scale(folder, config, path, b.shape[1]) for path, (b, _) in pairs.items()},
         others,
-        tuple(config.get("modules_to_save") or ()),
+        _trained(folder, others, config.get("modules_to_save") or ()),
         bool(config.get("use_rslora")),
         _number(folder, config, "lora_dropout", 0.0),
         next(iter(kinds)) if len(kinds) == 1 else torch.float32,
+        bool(config.get("fan_in_fan_out")),
+        _base(config),
     )
+
+
+def _base(config: Mapping[str, Any]) -> tuple[str, str]:
+    told = config.get("auto_mapping")
+    kind = told.get("base_model_class") if isinstance(told, dict) else None
+    name = config.get("base_model_name_or_path")
+    return (kind if isinstance(kind, str) else "", name if isinstance(name, str) else "")
+
+
+def _trained(folder: Path, others: Mapping[str, Tensor], names: Sequence[str]) -> tuple[str, ...]:
+    """The modules that were saved whole: the outermost whose path ends in one of the names."""
+    paths: dict[str, None] = {}
+    for key in others:
+        words = key.split(".")
+        inner = [".".join(words[:n]) for n in range(1, len(words))]
+        hits = [p for p in inner if p.endswith(tuple(names))]
+        if not hits:
+            what = f"{folder} has an unknown tensor {key}"
+            raise StateError("E612", what, advice="A plain LoRA has lora_A and lora_B alone.")
+        paths[hits[0]] = None
+    return tuple(paths)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read ``adapter_config.json``; E610 or E611 where it is missing or no JSON object."""
-    path = folder / "adapter_config.json"
+    path = folder / CONFIG
     if not path.is_file():
         what = f"there is no file {path}"
         raise StateError("E610", what, advice="Give the folder that PEFT's save_pretrained wrote.")
@@ -206,15 +235,8 @@ def _pair(folder: Path, path: str, half: Mapping[str, Tensor]) -> tuple[Tensor, 
     return b, a
 
 
-def scale_of(folder: Path, config: Mapping[str, Any], path: str, rank: int) -> float:
-    """PEFT's scaling of a module; the rank that counts is the matrices' own.
-
-    Raises
-    ------
-    StateError
-        E603 for what is no number, E613 for a rank that is not the stated one, E620 for a regular
-        expression.
-    """
+def _scale(folder: Path, config: Mapping[str, Any], path: str, rank: int) -> float:
+    """PEFT's scaling of a module; the rank that counts is the matrices' own."""
     ranks = config.get("rank_pattern") or {}
     stated = config.get("r", 8)
     if rank != stated and not ranks:

@@ -113,12 +113,17 @@ def _describe_group(group: Group) -> dict[str, Any]:
 
 
 def fingerprint(model: nn.Module, sites: tuple[Site, ...]) -> dict[str, dict[str, Any]]:
-    """The shape and dtype of each weight that the sites touch, by the path of its module."""
+    """The shape and dtype of each weight that the sites touch, by the path of its module.
+
+    A layer of a stand-in has the dtype that its file tells, ``"unknown"`` where it tells none.
+    """
     linears = find_linears(model)
     found = {}
     for path in dict.fromkeys(site.path for site in sites):
-        weight = getattr(linears[path].module, "weight", None)
-        dtype = str(getattr(weight, "dtype", "unknown")).removeprefix("torch.")
+        module = linears[path].module
+        weight = getattr(module, "weight", None)
+        own = str(getattr(weight, "dtype", "unknown")).removeprefix("torch.")
+        dtype = getattr(module, "told_dtype", own)
         shape = list(getattr(weight, "shape", ()))
         found[path] = {"shape": shape, "dtype": dtype}
     return found
@@ -317,6 +322,6 @@ def _check_base(model: nn.Module, record: Record, any_dtype: bool) -> None:
         if found["shape"] != expected["shape"]:
             advice = "Load it on a model of the size it was made on."
             raise StateError("E615", f"{what}; here it is {found['shape']}", advice=advice)
-        if found["dtype"] != expected["dtype"] and not any_dtype:
+        if expected["dtype"] not in (found["dtype"], "unknown") and not any_dtype:
             advice = "Load the base in that dtype, or say load(..., any_dtype=True)."
             raise StateError("E615", f"{what}; here it is {found['dtype']}", advice=advice)

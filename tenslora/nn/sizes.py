@@ -148,7 +148,8 @@ def _split(
 def _heads_of(model: nn.Module, site: Site, total: int, slot: Slot) -> int:
     config = _config(model, site.path)
     if config is None:
-        beside = heads_beside(model.get_submodule(site.path.rpartition(".")[0]))
+        told = getattr(model.get_submodule(site.path), "told_heads", 0)  # of a stand-in
+        beside = told or heads_beside(model.get_submodule(site.path.rpartition(".")[0]))
         if beside and total % beside == 0:
             return beside
         what = f"the number of heads of {site} is not known: the model has no config that says it"

@@ -15,30 +15,50 @@ from torch import Tensor, nn
 
 from tenslora.errors import StateError
 from tenslora.nn.adapter import Adapter
+from tenslora.nn.lora import attach_lora
+from tenslora.nn.lorafile import CONFIG, Checkpoint, read_checkpoint
 from tenslora.nn.record import Record
 from tenslora.nn.spans import within
 from tenslora.nn.state import load, read_file
 from tenslora.spec import slot_size
 
-__all__ = ["load_alone"]
+__all__ = ["ADAPTER_FILE", "adapter_file", "load_alone"]
+
+#: The name of an adapter's file in the folder of a run.
+ADAPTER_FILE = "adapter.safetensors"
+
+
+class Linear(nn.Linear):
+    """A layer without values; ``told_dtype`` is what the file says of its weight's dtype."""
+
+    def __init__(self, out: int, width: int, dtype: str) -> None:
+        super().__init__(width, out, bias=False, device="meta")
+        self.told_dtype = dtype
 
 
 class Conv1D(nn.Module):
     """A layer that keeps its weight as (in, out), known by its name as transformers' is."""
 
-    def __init__(self, width: int, out: int) -> None:
+    def __init__(self, width: int, out: int, dtype: str) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width, out, device="meta"))
+        self.told_dtype = dtype
 
 
 def load_alone(path: str | Path) -> Adapter:
     """Read a checkpoint without its base, onto a model that cannot be called.
 
+    Parameters
+    ----------
+    path : a file of :meth:`tenslora.Adapter.save`; the folder of a run, with
+        ``adapter.safetensors``; or the folder of a plain LoRA of PEFT, with
+        ``adapter_config.json``, as :func:`tenslora.load_lora` reads it.
+
     Raises
     ------
     StateError
-        As :func:`tenslora.load` says; E615 for the fused weights of a quantised base, whose shape
-        the file does not tell.
+        As :func:`tenslora.load` and :func:`tenslora.load_lora` say; E615 for the fused weights of a
+        quantised base, whose shape the file does not tell.
 
     Examples
     --------
@@ -51,15 +71,47 @@ def load_alone(path: str | Path) -> Adapter:
     >>> alone.delta("0").shape, type(alone.model).__name__
     (torch.Size([6, 8]), 'Sequential')
     """
-    record, trained = read_file(path)
-    return load(_stand_in(record, trained, path), path, any_dtype=True)
+    file = adapter_file(Path(path))
+    if file is None:
+        found = read_checkpoint(Path(path))
+        return attach_lora(_stand_in_of_lora(found), found)
+    record, trained = read_file(file)
+    return load(_stand_in(record, trained, file), file, any_dtype=True)
+
+
+def adapter_file(path: Path) -> Path | None:
+    """The adapter's file of a path, or of a run's folder; ``None`` for a folder of PEFT."""
+    if (path / CONFIG).is_file():
+        return None
+    file = path / ADAPTER_FILE
+    if path.is_dir() and not file.is_file():
+        what = f"{path} holds neither {ADAPTER_FILE} nor {CONFIG}"
+        advice = "Give the file of Adapter.save, or the folder of a plain LoRA of PEFT."
+        raise StateError("E610", what, advice=advice)
+    return file if path.is_dir() else path
+
+
+def _root(kind: str, name: str) -> nn.Module:
+    made = type(kind if kind.isidentifier() else "Model", (nn.Module,), {"is_stand_in": True})
+    root: Any = made()
+    root.config = SimpleNamespace(_name_or_path=name)
+    return root  # type: ignore[no-any-return]
+
+
+def _stand_in_of_lora(found: Checkpoint) -> nn.Module:
+    """The weights that a LoRA's matrices tell of; of what dtype they are, they do not tell."""
+    root = _root(*found.base)
+    for place, (b, a) in found.pairs.items():
+        out, width = b.shape[0], a.shape[1]
+        turned = found.transposed
+        layer = Conv1D(width, out, "unknown") if turned else Linear(out, width, "unknown")
+        _put_module(root, place, layer)
+    _put_trained(root, found.others)
+    return root
 
 
 def _stand_in(record: Record, trained: Mapping[str, Tensor], path: str | Path) -> nn.Module:
-    name = record.model["class"]
-    kind = type(name if name.isidentifier() else "Model", (nn.Module,), {"is_stand_in": True})
-    root: Any = kind()
-    root.config = SimpleNamespace(_name_or_path=record.model["name"])
+    root = _root(record.model["class"], record.model["name"])
     turned = _transposed(record)
     for place, weight in record.base.items():
         shape = weight["shape"]
@@ -67,11 +119,17 @@ def _stand_in(record: Record, trained: Mapping[str, Tensor], path: str | Path) -
         if not good or not any(_fits(record, place, s) for s in (shape, shape[::-1])):
             what = f"{path} does not tell the shape of {place}, whose base is quantised"
             raise StateError("E615", what, advice="Load it on its base, and export it there.")
-        if turned and (place in turned or shape[0] == shape[1]):
-            layer: nn.Module = Conv1D(*shape)
-        else:
-            layer = nn.Linear(shape[1], shape[0], bias=False, device="meta")
-        _put_module(root, place, layer)
+        conv = turned and (place in turned or shape[0] == shape[1])
+        kind = Conv1D if conv else Linear
+        _put_module(root, place, kind(shape[0], shape[1], str(weight["dtype"])))
+    for group in record.groups:
+        for site in group["sites"]:
+            root.get_submodule(site["path"]).told_heads = group["sizes"].get("head", 0)
+    _put_trained(root, trained)
+    return root
+
+
+def _put_trained(root: nn.Module, trained: Mapping[str, Tensor]) -> None:
     for place, tensor in trained.items():
         owner, _, last = place.rpartition(".")
         holder = _module(root, owner.split("."))
@@ -79,7 +137,6 @@ def _stand_in(record: Record, trained: Mapping[str, Tensor], path: str | Path) -
             holder.register_parameter(last, nn.Parameter(torch.zeros_like(tensor)))
         else:
             holder.register_buffer(last, torch.zeros_like(tensor))
-    return root  # type: ignore[no-any-return]
 
 
 def _transposed(record: Record) -> set[str]:

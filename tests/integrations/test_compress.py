@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import tenslora as tl
-from tenslora.errors import FitError
+from tenslora.errors import AttachError, FitError, SizeError, StateError
 from tenslora.integrations.compressing import compress, recompress
 
 
@@ -53,7 +53,8 @@ def test_the_error_is_that_of_the_attached_adapter(model, trained):
     error = np.linalg.norm(stacked(found.adapter) - wanted) / np.linalg.norm(wanted)
     assert found.error == pytest.approx(error, rel=1e-4)
     assert 0 < found.parameters == found.adapter.trainable_parameters <= 120
-    assert str(found).startswith(f"{found.parameters:,} parameters, relative error {error:.3g}")
+    text = f"{found.parameters:,} parameters, 192 before; relative error {error:.3g}: "
+    assert str(found).startswith(text)
 
 
 def test_a_checkpoint_of_peft_is_read(tmp_path, model):
@@ -66,6 +67,61 @@ def test_a_checkpoint_of_peft_is_read(tmp_path, model):
         wanted = module.get_delta_weight("default").detach()
         torch.testing.assert_close(found.adapter.delta(f"layers.{n}.q").detach(), wanted)
     assert found.error < 1e-6
+
+
+def test_a_file_on_its_model_is_replaced_and_its_head_comes_along(tmp_path, model):
+    model.head = nn.Linear(8, 2)
+    base = copy.deepcopy(model)
+    trained = tl.attach(model, "lora", targets=["q"], ranks=2, train="head", dropout=0.1)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    trained.save(tmp_path / "a.safetensors")
+    other = tl.attach(base, "lora", targets=["k"], ranks=1, name="other")
+    found = compress(base, tmp_path / "a.safetensors", "lora", energy=0.5)
+    assert list(tl.adapters(base)) == ["other", "compressed"]
+    assert torch.equal(base.head.weight, model.head.weight)
+    assert found.adapter.design.dropout == 0.1
+    assert found.adapter.active
+    assert found.parameters < found.before == trained.trainable_parameters
+    assert sum(map(len, (found.errors, found.worst(2)))) == 5
+    wanted = stacked(trained)
+    error = np.linalg.norm(stacked(found.adapter) - wanted) / np.linalg.norm(wanted)
+    assert found.error == pytest.approx(error, rel=1e-4)
+    assert found.error**2 <= 0.5
+    found.adapter.detach()
+    assert other.attached
+
+
+def test_a_file_of_another_model_leaves_this_one_as_it_was(tmp_path, model, trained):
+    trained.save(tmp_path / "a.safetensors")
+    other = nn.Module()
+    other.layers = nn.ModuleList(nn.ModuleDict({"q": nn.Linear(8, 4)}) for _ in range(3))
+    mine = tl.attach(other, "lora", targets=["q"], ranks=1)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(StateError, match="E615"):
+        compress(other, tmp_path / "a.safetensors", "lora", ranks=1)
+    with pytest.raises(StateError, match="E610"):
+        compress(other, tmp_path / "b.safetensors", "lora", ranks=1)
+    with pytest.raises(AttachError, match="E510: adapter 'default' is not on the model"):
+        compress(other, trained, "lora", ranks=1)
+    with pytest.raises(AttachError, match="E508"):
+        compress(other, tmp_path / "a.safetensors", "lora", ranks=1, name="default")
+    with pytest.raises(FitError, match="E904"):
+        compress(model, tmp_path / "a.safetensors", "fact_tt", ranks=1, tolerance=1e-3)
+    assert tl.adapters(model) == {"default": trained}
+    assert trained.active
+    after = other.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert mine.active
+
+
+def test_an_energy_beside_ranks(model, trained):
+    with pytest.raises(SizeError) as info:
+        compress(model, trained, "lora", ranks=2, energy=0.9)
+    text = "E208: energy=0.9 and ranks=2 are both given\n  Give one of them."
+    assert str(info.value) == text
 
 
 def test_tied_weights_are_measured_one_by_one(model, trained):
