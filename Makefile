@@ -35,6 +35,7 @@ docs: .venv/.dev  ## the pages, in docs/_build; a warning is an error
 	$(PYTHON) -m venv .venv
 	$(PIP) torch==2.13.0
 	$(PIP) -e ".[dev]"
+	$(PIP) --no-deps timm  # without torchvision, whose wheels load beside one build of torch only
 	touch $@ .venv/.demo
 
 clean:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tenslora.testing.timmlike import TimmLike, timm_vit
+
 __all__ = ["ARCHITECTURES", "Architecture"]
 
 _IDS = ((3, 5, 7, 2, 11), (1, 4, 1, 5, 9))
@@ -118,68 +120,8 @@ _FUSED = ("query_key_value",)
 _PER_HEAD, _THIRDS = "fused: (head, 3, head_dim)", "fused: (3, head, head_dim)"
 
 
-class TimmAttention(nn.Module):
-    """Attention with the fused layout of timm's vision transformers."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.num_heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within each row of the batch."""
-        batch, tokens, width = x.shape
-        parts = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
-        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))  # type: ignore[no-any-return]
-
-
-class TimmBlock(nn.Module):
-    """A block as timm has it: ``attn`` with ``qkv`` and ``proj``, ``mlp`` with ``fc1``, ``fc2``."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.attn = Attention(width, heads)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width)})
-        self.mlp["fc2"] = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add attention, then the feed-forward part."""
-        x = x + self.attn(x)
-        return x + self.mlp["fc2"](nn.functional.gelu(self.mlp["fc1"](x)))  # type: ignore[no-any-return]
-
-
-class TimmLike(nn.Module):
-    """A stack of such blocks, for tests where timm itself is not installed."""
-
-    def __init__(self, width: int = 12, heads: int = 3, depth: int = 2) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(TimmBlock(width, heads) for _ in range(depth))
-        self.head = nn.Linear(width, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, tokens, width) to (batch, 3)."""
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x.mean(1))  # type: ignore[no-any-return]
-
-
-#: timm's layouts are known by the class's name and package.
-Attention = type("Attention", (TimmAttention,), {"__module__": "timm.layers.attention"})
-
-
 def _features() -> dict[str, Tensor]:
     return {"x": torch.linspace(-1, 1, 120, dtype=torch.float64).reshape(2, 5, 12).sin()}
-
-
-def _timm() -> nn.Module:
-    import timm
-
-    return timm.models.VisionTransformer(  # type: ignore[no-any-return]
-        img_size=8, patch_size=4, in_chans=1, num_classes=3, embed_dim=12, depth=2, num_heads=3
-    )
 
 
 def _image() -> dict[str, Tensor]:
@@ -453,6 +395,6 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         _pixels,
         _PROJ,
     ),
-    Architecture("timm's ViT", "vision", _timm, _image, ("qkv",), _THIRDS, "attn.proj"),
+    Architecture("timm's ViT", "vision", timm_vit, _image, ("qkv",), _THIRDS, "attn.proj"),
     Architecture("timm's layout", "vision", TimmLike, _features, ("qkv",), _THIRDS, "attn.proj"),
 )
