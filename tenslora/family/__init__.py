@@ -5,17 +5,14 @@ from __future__ import annotations
 from tenslora.family.affording import Affordable, BudgetTable, budget_table
 from tenslora.family.bound import Bound
 from tenslora.family.budgeting import isoparameters, isorank, ranks
+from tenslora.family.combining import add, compose, hadamard, kron
 from tenslora.family.family import Family, family
 from tenslora.family.limits import limits_of
 from tenslora.family.memory import Memory
 from tenslora.family.modelshape import ModelShape, Weights, model_shape
 from tenslora.family.operators import (
-    add,
-    compose,
     freeze,
-    hadamard,
     join,
-    kron,
     rename,
     restrict,
     split,

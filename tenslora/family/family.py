@@ -151,7 +151,7 @@ class Family:
         """Return the family of sums; see :func:`tenslora.add`."""
         if not isinstance(other, Family):
             return NotImplemented
-        from tenslora.family.operators import add
+        from tenslora.family.combining import add
 
         return add(self, other)
 
@@ -169,7 +169,7 @@ class Family:
         """Return the family of matrix products, this one after ``other``."""
         if not isinstance(other, Family):
             return NotImplemented
-        from tenslora.family.operators import compose
+        from tenslora.family.combining import compose
 
         return compose(self, other)
 
