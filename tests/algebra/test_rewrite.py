@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tenslora as tl
 from tenslora import algebra
 from tenslora.algebra import normal_form, redundancies, same, simplify
+from tenslora.algebra.dimension import dimension
+from tenslora.algebra.drawn import drawn_arrays, evaluate
 from tenslora.algebra.modify import rename
 from tenslora.spec import Core, Network, Term, core_shape, parse
 from tenslora.testing import dense, networks, sized_networks
@@ -150,6 +153,24 @@ def test_redundant_bonds_can_be_cut(data):
         lost = sites * (sizes["r"] - cap) * (sizes["out"] + sizes["in"])
         assert found[0].parameters == lost
         assert f"{lost:,} parameters are redundant" in str(found[0])
+
+
+CAPPED = ["moslora", "lotr", "tenslora.depth", "fact_tk", "metatt4", "loretta", "gralora", "lokr"]
+
+
+@settings(max_examples=max(10, settings().max_examples // 4))
+@given(data=st.data())
+def test_what_is_called_redundant_adds_no_dimension(data):
+    """The set of W has as many dimensions at the cap as above it, by derivatives."""
+    network = data.draw(st.sampled_from([tl.resolve(name).network for name in CAPPED]))
+    sizes = {i: data.draw(st.integers(1, 3), label=i) for i in network.target.indices}
+    sizes |= {bond: data.draw(st.integers(1, 4), label=bond) for bond in network.bonds}
+    for found in redundancies(network, sizes):
+        counts = []
+        for known in (sizes, {**sizes, found.bond: found.cap}):
+            value = partial(evaluate, network, known)
+            counts.append(dimension(value, drawn_arrays(network, known, seed=1)))
+        assert counts[0] == counts[1], (str(network), sizes, str(found))
 
 
 def test_one_array_in_two_places_is_not_called_redundant():

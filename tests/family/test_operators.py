@@ -8,7 +8,14 @@ from hypothesis import given
 
 import tenslora as tl
 from tenslora.family import Family
-from tenslora.testing import dense, families
+from tenslora.testing import (
+    dense,
+    families,
+    law_adapter,
+    law_contraction,
+    law_text,
+    small_sizes,
+)
 
 LORA = tl.resolve("lora")
 LOTR = tl.resolve("lotr")
@@ -176,6 +183,38 @@ def test_results_are_ordinary_families(family):
     for made in (tl.add(family, family), tl.transpose(family), 2 * family):
         assert tl.parse(made.equation) == made.network
         assert Family.from_json(made.to_json()) == made
+
+
+MADE = {
+    "sum": lambda: tl.add(LORA, LOTR, scale="constant"),
+    "multiple": lambda: 0.5 * LOTR,
+    "hadamard": lambda: tl.hadamard(LORA, LORA),
+    "kron": lambda: tl.kron("W[layer proj out in] = C[layer proj out in]", LORA),
+    "compose": lambda: LORA @ LORA,
+    "transposed": lambda: tl.resolve("share_a").T,
+    "tied": lambda: tl.tie(LORA, "layer", ["A"]),
+    "untied": lambda: tl.untie(LOTR, "layer", "B"),
+    "split": lambda: tl.split(LORA, "out", "head", "head_dim"),
+    "frozen": lambda: tl.freeze(LORA, "A"),
+    "renamed": lambda: tl.rename(LORA, B="X", r="s"),
+    "restricted": lambda: tl.restrict(LOTR, proj="q"),
+    "tucker": lambda: tl.tucker("W[layer proj (o1 o2) in]", ["(o1 o2)", "in", "(layer proj)"]),
+    "cp": lambda: tl.cp("W[layer proj out in]", weights=True),
+    "train": lambda: tl.tensor_train("W[layer proj out in]", ["out", "layer", "in"]),
+    "ring": lambda: tl.tensor_ring("W[layer proj out in]", ["out", "(layer proj)", "in"]),
+    "blocks": lambda: tl.block_term("W[layer proj out in]", ["in", "out", "layer"]),
+    "tree": lambda: tl.hierarchical_tucker("W[layer proj (head head_dim) in]"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::tenslora.errors.RedundantRankWarning")
+@pytest.mark.parametrize("name", MADE)
+def test_a_result_is_read_planned_attached_merged_and_saved(name):
+    family = MADE[name]()
+    bound = family.bind(small_sizes(family))
+    law_text(bound)
+    law_contraction(bound)
+    law_adapter(bound)
 
 
 BUILT = {

@@ -65,6 +65,20 @@ def test_the_update_is_the_same(special, general):
         torch.testing.assert_close(model(TOKENS).logits, logits, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("general", ["vera", "pissa", "tera"])
+def test_frozen_cores_that_a_witness_chose_are_saved(general, tmp_path):
+    """They are not those of the seed: a checkpoint has to hold them."""
+    model = bert().double()
+    made = trained(model, "lora").lift(general)
+    with torch.no_grad():
+        logits = model(TOKENS).logits
+    made.save(tmp_path / "a.safetensors")
+    made.detach()
+    tl.load(model, tmp_path / "a.safetensors")
+    with torch.no_grad():
+        assert torch.equal(model(TOKENS).logits, logits)
+
+
 def test_it_trains_saves_loads_and_detaches(tmp_path):
     model = bert()
     before = {name: value.clone() for name, value in model.state_dict().items()}
