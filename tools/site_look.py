@@ -69,7 +69,7 @@ for (let n = 0; n < words.length; n++) {
   }
 }
 const outside = [];
-for (const text of document.querySelectorAll("svg.tenslora text, svg.tl-ladder text")) {
+for (const text of document.querySelectorAll("svg.tenslora text, svg.tl-lattice text")) {
   const r = text.getBoundingClientRect(), box = text.closest("svg").getBoundingClientRect();
   if (r.width && (r.left < box.left - 1 || r.right > box.right + 1 || r.top < box.top - 1
                   || r.bottom > box.bottom + 1)) outside.push(text.textContent);

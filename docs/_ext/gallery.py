@@ -1,6 +1,6 @@
 """Directives that draw: a network, a plan, the cards of the catalogue, the order of its families.
 
-``{network} NAME-OR-EQUATION``, ``{plan} NAME``, ``{strip}``, ``{gallery}``, ``{ladder}``.
+``{network} NAME-OR-EQUATION``, ``{plan} NAME``, ``{strip}``, ``{gallery}``, ``{lattice}``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import facts
 import familypage
 from docutils import nodes
 from docutils.parsers.rst import directives
-from ladder import ladder_svg
 from order import order_of
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import tenslora
+from tenslora.algebra import lattice_svg
 from tenslora.draw import to_html, to_svg
 from tenslora.errors import RedundantRankWarning
 from tenslora.family import Family, model_shape
@@ -160,13 +160,13 @@ def _card(family: Family) -> str:
     )
 
 
-class Ladder(SphinxDirective):
+class LatticePicture(SphinxDirective):
     """Show which family is a special case of which: a picture with links."""
 
     def run(self) -> list[nodes.Node]:
         """Return the picture."""
         order = order_of(tenslora.registered(), kept_order(Path(self.env.srcdir)))
-        svg = ladder_svg(order, lambda name: f"families/{name}.html")
+        svg = lattice_svg(order, link=lambda name: f"families/{name}.html")
         html = f'<div class="tl-scroll" tabindex="0" role="group" aria-label="Lattice">{svg}</div>'
         return [nodes.raw("", html, format="html")]
 
@@ -201,5 +201,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("plan", PlanPicture)
     app.add_directive("strip", Strip)
     app.add_directive("gallery", Gallery)
-    app.add_directive("ladder", Ladder)
+    app.add_directive("lattice", LatticePicture)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

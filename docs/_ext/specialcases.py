@@ -34,7 +34,7 @@ def special_cases(folder: Path) -> str:
         "of layers or features: the general families on the left, special cases to the right,",
         "in one box those that are special cases of each other.\n",
         "Each name leads to the page of the family, where the proofs are.\n",
-        "```{ladder}\n```\n",
+        "```{lattice}\n```\n",
         f"```text\n{found.table()}\n```\n",
         "## Equalities and inclusions of the literature\n",
         "Each line has a witness that was written by hand, in `tenslora.families.relations` and",

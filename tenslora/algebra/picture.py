@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from tenslora.algebra.lattice import Lattice
@@ -20,16 +20,21 @@ _Box = tuple[float, float, float, float]  # left, top, width, height
 _STYLE = (
     ".tl-box{fill:var(--tl-fill,none);stroke:currentColor}"
     ".tl-line{stroke:currentColor;stroke-opacity:.5;fill:none}"
-    "text{font:12px ui-monospace,monospace;fill:currentColor}"
+    ".tl-lattice text{font:12px ui-monospace,monospace;fill:currentColor}"
 )
 
 
-def lattice_svg(lattice: Lattice) -> str:
+def lattice_svg(lattice: Lattice, *, link: Callable[[str], str] | None = None) -> str:
     """Draw the free order: the general families on the left, their special cases to the right.
 
     Families in one box are special cases of each other at suitable ranks. A line joins a family
     with those directly to the left of it; those that no line joins with any stand below. No line
     passes through a box. The same lattice gives the same bytes.
+
+    Parameters
+    ----------
+    lattice : from :func:`tenslora.lattice`.
+    link : the address that the name of a family leads to; by default names are no links.
 
     Examples
     --------
@@ -43,7 +48,12 @@ def lattice_svg(lattice: Lattice) -> str:
     alone = [members for members in lattice.classes() if members not in joined]
     number = {members: n for n, members in enumerate(classes)}
     layers = make_layers(len(classes), [(number[high], number[low]) for low, high in covers])
-    boxes, lines = _placed(layers, [_size(members) for members in classes])
+    boxes, routes = _placed(layers, [_size(members) for members in classes])
+    lines = [
+        f'<path class="tl-line" d="{routes[number[high], number[low]]}"><title>'
+        f"{escape(' = '.join(low))} in {escape(' = '.join(high))}</title></path>"
+        for low, high in covers
+    ]
     drawn = [*zip(classes, boxes, strict=True), *_below(alone, boxes)]
     width = max(left + wide for _, (left, _, wide, _) in drawn) + _PAD if drawn else 2 * _PAD
     height = max(top + high for _, (_, top, _, high) in drawn) + _PAD if drawn else 2 * _PAD
@@ -51,11 +61,12 @@ def lattice_svg(lattice: Lattice) -> str:
     label = escape(f"special cases: {names or 'none'}", quote=True)
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="tl-lattice" '
+            f'viewBox="0 0 {width:.0f} {height:.0f}" '
             f'width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{label}">',
             f"<style>{_STYLE}</style>",
             *lines,
-            *(_draw(members, box) for members, box in drawn),
+            *(_draw(members, box, link) for members, box in drawn),
             "</svg>",
             "",
         ]
@@ -66,8 +77,10 @@ def _size(members: _Class) -> tuple[float, float]:
     return max(map(len, members)) * _CHAR + 2 * _PAD, len(members) * _LINE + 2 * _PAD
 
 
-def _placed(layers: Layers, sizes: Sequence[tuple[float, float]]) -> tuple[list[_Box], list[str]]:
-    """Return the box of each node and the lines, the layers being columns from the left."""
+def _placed(
+    layers: Layers, sizes: Sequence[tuple[float, float]]
+) -> tuple[list[_Box], dict[tuple[int, int], str]]:
+    """Return the box of each node and the path of each line; layers are columns from the left."""
     middles = layers.middles([height for _, height in sizes], _GAP, _LANE)
     left, columns = float(_PAD), []
     for row in layers.rows:
@@ -79,22 +92,22 @@ def _placed(layers: Layers, sizes: Sequence[tuple[float, float]]) -> tuple[list[
         (column[x][0], middles[x] - height / 2 + _PAD, width, height)
         for x, (width, height) in enumerate(sizes)
     ]
-    lines = [
-        _line([(*column[x], middles[x] + _PAD) for x in stops], boxes[stops[0]])
-        for stops in layers.lines.values()
-    ]
-    return boxes, lines
+    routes = {
+        ends: _route([(*column[x], middles[x] + _PAD) for x in stops], boxes[stops[0]])
+        for ends, stops in layers.lines.items()
+    }
+    return boxes, routes
 
 
-def _line(stops: Sequence[tuple[float, float, float]], first: _Box) -> str:
-    """Draw a line: straight through each column that it passes, bent in the channels between."""
+def _route(stops: Sequence[tuple[float, float, float]], first: _Box) -> str:
+    """Return the path of a line: straight through columns, bent in the channels between."""
     y = stops[0][2]
     path = f"M{first[0] + first[2]:.1f} {y:.1f} H{stops[0][1]:.1f}"
     for (_, right, y1), (left, end, y2) in itertools.pairwise(stops):
         middle = (right + left) / 2
         path += f" C{middle:.1f} {y1:.1f} {middle:.1f} {y2:.1f} {left:.1f} {y2:.1f}"
         path += f" H{end:.1f}" if (left, end, y2) != stops[-1] else ""
-    return f'<path class="tl-line" d="{path}"/>'
+    return path
 
 
 def _below(alone: Sequence[_Class], boxes: Sequence[_Box]) -> list[tuple[_Class, _Box]]:
@@ -112,11 +125,14 @@ def _below(alone: Sequence[_Class], boxes: Sequence[_Box]) -> list[tuple[_Class,
     return found
 
 
-def _draw(members: _Class, box: _Box) -> str:
+def _draw(members: _Class, box: _Box, link: Callable[[str], str] | None) -> str:
     left, top, width, height = box
     first = top + _PAD + 0.75 * _LINE
     texts = "".join(
-        f'<text x="{left + _PAD:.1f}" y="{first + _LINE * n:.1f}">{escape(name)}</text>'
+        _linked(
+            f'<text x="{left + _PAD:.1f}" y="{first + _LINE * n:.1f}">{escape(name)}</text>',
+            None if link is None else link(name),
+        )
         for n, name in enumerate(members)
     )
     rect = (
@@ -124,3 +140,7 @@ def _draw(members: _Class, box: _Box) -> str:
         f'width="{width:.1f}" height="{height:.1f}" rx="4"/>'
     )
     return f"<g>{rect}{texts}</g>"
+
+
+def _linked(text: str, address: str | None) -> str:
+    return text if address is None else f'<a href="{escape(address, quote=True)}">{text}</a>'

@@ -106,6 +106,20 @@ def test_equal_families_share_a_box_and_what_stands_alone_is_below():
     assert len(lines) == 1
 
 
+def test_names_may_be_links_and_a_line_says_what_it_means():
+    found = tl.lattice(["lora", "tied_lora"])
+    text = lattice_svg(found, link=lambda name: f"families/{name}.html?a&b")
+    root, boxes, lines = boxes_and_lines(text)
+    assert [a.get("href") for a in root.iterfind(".//{*}a")] == [
+        "families/lora.html?a&b",
+        "families/tied_lora.html?a&b",
+    ]
+    assert [title.text for title in root.iterfind(".//{*}title")] == ["tied_lora in lora"]
+    plain = lattice_svg(found)
+    assert boxes_and_lines(plain)[1:] == (boxes, lines)
+    assert "<a " not in plain
+
+
 @given(st.integers(0, 12), st.randoms(use_true_random=False))
 def test_layers(count, rng):
     edges = [(a, b) for a, b in combinations(range(count), 2) if rng.random() < 0.3]

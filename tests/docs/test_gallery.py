@@ -7,7 +7,6 @@ import re
 import warnings
 
 import facts
-import ladder
 import order
 import pytest
 
@@ -90,20 +89,3 @@ def test_families_with_one_equation_are_one_class(tmp_path):
     scaled = tl.family(tl.families.lora.network, init={"B": "zeros"}, name="scaled")
     found = order.order_of({"lora": tl.families.lora, "scaled": scaled}, tmp_path / "order.json")
     assert found.classes() == [("lora", "scaled")]
-
-
-def test_no_two_boxes_of_the_picture_of_the_order_overlap(tmp_path):
-    names = ["lora", "tied_lora", "vera", "lokr", "fact_tt", "fact_tk", "tenslora.qkv_depth"]
-    found = order.order_of({n: tl.resolve(n) for n in names}, tmp_path / "order.json")
-    svg = ladder.ladder_svg(found, lambda name: f"{name}.html")
-    boxes = [
-        tuple(map(float, box))
-        for box in re.findall(
-            r'class="tl-class" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', svg
-        )
-    ]
-    assert len(boxes) == len(found.classes())
-    for n, (x1, y1, w1, h1) in enumerate(boxes):
-        for x2, y2, w2, h2 in boxes[:n]:
-            assert x1 >= x2 + w2 or x2 >= x1 + w1 or y1 >= y2 + h2 or y2 >= y1 + h1
-    assert sorted(re.findall(r'href="([^"]+)\.html"', svg)) == sorted(names)
