@@ -292,7 +292,7 @@ def _rows(bound: Bound) -> list[tuple[str, str]]:
         for name, shape in bound.shapes.items()
     )
     features = [slot_size(slot, bound.sizes) for slot in (network.output, network.input)]
-    steps = [line.rstrip() for line in plan.explain().splitlines()]
+    steps = [line.rstrip() for line in plan.outline().splitlines()]
     return [
         ("equation", family.equation),
         ("sizes", sizes),

@@ -6,6 +6,8 @@ from tenslora.plan.profiles import find_profile, profile_to_json
 from tenslora.plan.program import Plan, make_plan
 from tenslora.plan.saved import saved_once, saved_per_token
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step
+from tenslora.plan.table import Table
+from tenslora.plan.ways import Way, find_ways
 
 __all__ = [
     "CPU",
@@ -19,8 +21,11 @@ __all__ = [
     "Profile",
     "Stage",
     "Step",
+    "Table",
+    "Way",
     "cut_rank",
     "find_profile",
+    "find_ways",
     "make_plan",
     "profile_to_json",
     "saved_once",

@@ -30,6 +30,7 @@ class Contraction:
     x : the number of the input that runs site by site; ``None`` where nothing does.
     sites : the indices over which what meets x is computed one by one.
     bounded : whether the result itself is bound by a limit on memory, as what is between is.
+    alone : whether nothing is contracted but with what holds x.
     """
 
     inputs: Sequence[Collection[str]]
@@ -39,6 +40,7 @@ class Contraction:
     x: int | None = None
     sites: Collection[str] = ()
     bounded: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class _Nameless:
     x: int | None
     sites: tuple[int, ...]
     bounded: bool
+    alone: bool
 
 
 def _forget_names(contraction: Contraction) -> tuple[_Nameless, tuple[int, ...]]:
@@ -176,6 +179,7 @@ def _forget_names(contraction: Contraction) -> tuple[_Nameless, tuple[int, ...]]
         None if c.x is None else old.index(c.x),
         tuple(sorted(number[index] for index in c.sites if index in number)),
         c.bounded,
+        c.alone,
     )
     return nameless, old
 
@@ -187,7 +191,7 @@ class _Sets:
         self._contraction, self._profile = contraction, profile
         self._inputs = [_mask(indices) for indices in contraction.inputs]
         self._output, self._sites = _mask(contraction.output), _mask(contraction.sites)
-        self._x = 0 if contraction.x is None else 1 << contraction.x
+        self.x = 0 if contraction.x is None else 1 << contraction.x
         self._trained = _mask(n for n, needed in enumerate(contraction.trained) if needed)
         self._weight = profile.flops_per_byte * profile.itemsize
         self._kept: dict[int, int] = {}
@@ -202,7 +206,7 @@ class _Sets:
         size = self.size
         flops = size(union) * (1 if union == kept else 2)
         moved = self._weight * (size(a) + size(b) + size(kept))
-        calls = size(union & self._sites) if both & self._x else 1
+        calls = size(union & self._sites) if both & self.x else 1
         passes = 1 + bool(one & self._trained) + bool(two & self._trained)
         return passes * (flops + moved + self._profile.flops_per_call * calls)
 
@@ -263,6 +267,8 @@ def _solve(
     }
     for mask in _several(sets.every):
         if limit is not None and sets.held_bytes(mask) > limit:
+            continue
+        if contraction.alone and not mask & sets.x:
             continue
         least, chosen = math.inf, 0
         for one in _halves(mask):

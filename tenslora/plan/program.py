@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from operator import index
 from os import PathLike
@@ -12,11 +12,13 @@ from typing import Any
 from tenslora.errors import PlanError
 from tenslora.plan.cost import CPU, Profile, entries
 from tenslora.plan.emit import emit_apply, emit_delta, emit_factors
-from tenslora.plan.explain import explain, stage_to_dict, step_to_dict
+from tenslora.plan.explain import explain, outline, stage_to_dict, step_to_dict
 from tenslora.plan.product import Product, find_product
 from tenslora.plan.profiles import find_profile
 from tenslora.plan.search import Names, Problem, check_limit, find_chain, find_delta
 from tenslora.plan.steps import Chain, Part, Step
+from tenslora.plan.table import MOST_TOKENS, Table, find_table
+from tenslora.plan.ways import find_ways
 from tenslora.spec import Network, is_count
 
 __all__ = ["Plan", "make_plan"]
@@ -67,7 +69,7 @@ class Plan:
         Its two products can be added into what the frozen layer gives, and into the gradient of x.
         Other orders write their update and its gradient apart, and then add them.
         """
-        return self.product is not None and self.product.cost <= self._apart(self.problem.tokens)
+        return self.product is not None and self.product.cost <= self.apart
 
     def cost(self, tokens: int | None = None) -> float:
         """What a training step costs by this plan, all sites, in FLOPs of the profile.
@@ -82,8 +84,57 @@ class Plan:
         fixed = self.product.fixed
         return fixed + (self.product.cost - fixed) * tokens / self.problem.tokens
 
+    @property
+    def apart(self) -> float:
+        """The cost of a training step by the chains, for the tokens that were planned for.
+
+        They write their update and its gradient apart, and add them.
+        """
+        return self._apart(self.problem.tokens)
+
+    @cached_property
+    def way(self) -> tuple[bool, str]:
+        """What it does, whatever the tokens: whether as x A B, and the program."""
+        return self.normal, self.source("factors" if self.normal else "apply")
+
+    @cached_property
+    def table(self) -> Table:
+        """The best plan for every number of tokens, up to a million.
+
+        Under a limit on memory it ends at the tokens that were planned for.
+
+        Examples
+        --------
+        >>> from tenslora.spec import parse
+        >>> n = parse("W[layer out in] = B[out r] C[layer r s] A[s in]")
+        >>> plan = make_plan(n, {"layer": 12, "out": 768, "in": 768, "r": 32, "s": 32})
+        >>> len(plan.table.starts) > 1
+        True
+        >>> plan.at(2).normal == plan.at(8192).normal
+        False
+        """
+        problem = self.problem
+        most = MOST_TOKENS if problem.memory_limit is None else problem.tokens
+        return find_table(lambda tokens: _plan(replace(problem, tokens=tokens)), most)
+
+    def at(self, tokens: int) -> Plan:
+        """Return the best plan for so many rows of x, by a look into the table.
+
+        Raises
+        ------
+        PlanError
+            E403 for a number of tokens that is none.
+        """
+        _check_tokens(tokens)
+        return self.table.at(index(tokens))
+
+    def without_sharing(self) -> Plan | None:
+        """The plan for sites that read an x each, ``None`` where it is for those already."""
+        if not self.problem.shared or self.problem.memory_limit is not None:
+            return None
+        return _plan(replace(self.problem, shared=frozenset()))
+
     def _apart(self, tokens: int) -> float:
-        """The cost of the chains, which write their update and its gradient apart, and add them."""
         sizes, profile = self.sizes, self.problem.profile
         read, sites = (
             entries(names, sizes) for names in (self.problem.varying(), self.network.sites)
@@ -147,9 +198,17 @@ class Plan:
         what = f"mode {mode!r} is not a mode of a plan"
         raise PlanError("E401", what, advice="The modes are 'apply', 'delta' and 'factors'.")
 
-    def explain(self) -> str:
+    def outline(self) -> str:
         """Describe the steps, one a line, with FLOPs."""
-        return explain(self.chains, self.network.sites, self.problem.varying())
+        return outline(self)
+
+    def explain(self) -> str:
+        """Describe all there is to say of it.
+
+        The steps with FLOPs and bytes, what is hoisted and shared, what a training step costs and
+        what other ways would, and from how many tokens on another plan is better.
+        """
+        return explain(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data (numbers, strings, lists)."""
@@ -167,10 +226,12 @@ class Plan:
             "hoisted": [step_to_dict(step) for step in self.hoisted],
             "chains": [[stage_to_dict(stage) for stage in chain.stages] for chain in self.chains],
             "delta": [[step_to_dict(step) for step in part.steps] for part in self.delta],
+            "ways": [{"what": way.what, "cost": way.cost} for way in find_ways(self)],
+            "starts": list(self.table.starts),
         }
 
     def __repr__(self) -> str:
-        return f"<Plan of {self.network}>\n{self.explain()}"
+        return f"<Plan of {self.network}>\n{self.outline()}"
 
 
 def make_plan(
@@ -215,7 +276,7 @@ def make_plan(
     >>> from tenslora.spec import parse
     >>> n = parse("W[layer proj out in] = B[layer proj out r] A[layer r in]")
     >>> sizes = {"layer": 2, "proj": 3, "out": 8, "in": 8, "r": 2}
-    >>> print(make_plan(n, sizes, shared=["proj"]).explain())
+    >>> print(make_plan(n, sizes, shared=["proj"]).outline())
     each token
       h[r] = x[in] A[r in]    for each layer: 64 FLOPs
       y[out] = h[r] B[out r]  for each layer proj: 192 FLOPs
@@ -233,9 +294,7 @@ def make_plan(
         if name not in network.cores:
             what = f"frozen names {name!r}, no core of {network}"
             raise PlanError("E403", what, advice=f"The cores are {', '.join(network.cores)}.")
-    if not is_count(tokens):
-        what = f"tokens={tokens!r} is not a positive integer"
-        raise PlanError("E403", what, advice="Give the number of rows of x.")
+    _check_tokens(tokens)
     if memory_limit is not None and not is_count(memory_limit):
         what = f"memory_limit={memory_limit!r} is not a positive integer"
         raise PlanError("E403", what, advice="Give a number of bytes.")
@@ -243,6 +302,19 @@ def make_plan(
     machine = find_profile(profile)
     limit = None if memory_limit is None else index(memory_limit)
     return _find(network, known, frozenset(shared), tokens, machine, frozenset(frozen), limit)
+
+
+def _check_tokens(tokens: object) -> None:
+    if not is_count(tokens):
+        what = f"tokens={tokens!r} is not a positive integer"
+        raise PlanError("E403", what, advice="Give the number of rows of x.")
+
+
+def _plan(problem: Problem) -> Plan:
+    """Answer a question that is known to be well put."""
+    sizes = tuple(problem.sizes.items())
+    p = problem
+    return _find(p.network, sizes, p.shared, p.tokens, p.profile, p.frozen, p.memory_limit)
 
 
 @lru_cache(maxsize=1024)

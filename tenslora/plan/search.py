@@ -13,7 +13,16 @@ from tenslora.plan.path import Contraction, find_order, order_cost, smallest_pea
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step, pair_up
 from tenslora.spec import Network, Term
 
-__all__ = ["ROW", "Names", "Problem", "check_limit", "find_chain", "find_delta", "make_part"]
+__all__ = [
+    "ROW",
+    "Names",
+    "Problem",
+    "along_x",
+    "check_limit",
+    "find_chain",
+    "find_delta",
+    "make_part",
+]
 
 #: The index of the tokens; no name of the language can be equal to it.
 ROW = "*row"
@@ -100,7 +109,7 @@ def check_limit(problem: Problem) -> None:
     limit = problem.memory_limit
     if limit is None:
         return
-    asked = [_along(problem, operands_of(problem.network, t)) for t in problem.network.terms]
+    asked = [along_x(problem, operands_of(problem.network, t)) for t in problem.network.terms]
     least = max(smallest_peak(contraction, problem.profile) for contraction in asked)
     if least > limit:
         what = f"memory_limit={limit:,} bytes is less than any order of {problem.network} takes"
@@ -108,8 +117,8 @@ def check_limit(problem: Problem) -> None:
         raise PlanError("E411", what, advice=advice)
 
 
-def _along(problem: Problem, operands: Sequence[Operand]) -> Contraction:
-    """A term and x, all sites at once; x has the last number."""
+def along_x(problem: Problem, operands: Sequence[Operand]) -> Contraction:
+    """Return the contraction of a term with x, all sites at once; x has the last number."""
     network = problem.network
     held = {index for operand in operands for index in operand.indices}
     sites = [s for s in network.sites if s in held or s not in problem.shared]
@@ -128,7 +137,7 @@ def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
     network = problem.network
     operands = operands_of(network, term)
     arrays = [names.array(operand) for operand in operands]
-    contraction = _along(problem, operands)
+    contraction = along_x(problem, operands)
     output = set(contraction.output)
     order = find_order(contraction, problem.profile, problem.memory_limit)
     assert order is not None  # the limit was checked
@@ -239,11 +248,13 @@ def _stage(
     right = _arrange(met.right, network.output, following)
     pair = Pair(met.batch, met.summed, met.left, right)
     after = pair.batch + pair.left + pair.right if later else network.output
+    sizes, reads = problem.sizes, entries(varies.union(problem.varying()), problem.sizes)
     varies = varies.union(sites)
-    places = entries(varies.union(problem.varying()), problem.sizes)
-    size = entries((*after, *pair.summed), problem.sizes)
+    places = entries(varies.union(problem.varying()), sizes)
+    size = entries((*after, *pair.summed), sizes)
     flops = places * size * (2 if pair.summed else 1)
-    return Stage(part, sites, varies, before, after, pair, flops)
+    moved = reads * entries(before, sizes) + places * entries(after, sizes)
+    return Stage(part, sites, varies, before, after, pair, flops, problem.profile.itemsize * moved)
 
 
 def _arrange(

@@ -117,6 +117,7 @@ class Stage:
         output's.
     pair : how the local indices meet; ``left`` is of ``h``, ``right`` of the tensor.
     flops : for one token, at all sites that differ.
+    nbytes : of ``h`` before and after, for one token, at all sites that differ.
     """
 
     part: Part
@@ -126,6 +127,7 @@ class Stage:
     after: tuple[str, ...]
     pair: Pair
     flops: int
+    nbytes: int
 
     @property
     def layout(self) -> tuple[tuple[str, ...], ...]:

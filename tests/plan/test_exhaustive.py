@@ -9,6 +9,7 @@ with the planner but the rule of what an operation costs, which is written out o
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import re
@@ -17,7 +18,7 @@ import time
 import pytest
 
 from tenslora.errors import PlanError
-from tenslora.plan import CPU, H200_BF16, Profile, make_plan
+from tenslora.plan import CPU, H200_BF16, Profile, find_ways, make_plan
 from tenslora.plan.operands import operands_of
 from tenslora.spec import parse
 from tenslora.testing import random_bound
@@ -197,8 +198,49 @@ def test_under_a_limit_on_memory():
         assert follow(rule, plan, plan.chains[0]) == pytest.approx(expected, rel=1e-9)
         rule.limit = least - 1
         assert cheapest(rule, arrays) == math.inf
+        ways = find_ways(plan)
+        assert ways[0].cost == pytest.approx(plan.cost())
         dearer += expected > make_plan(network, sizes, **options).chains[0].cost * 1.001
     assert dearer > 3
+
+
+def one_by_one(rule, arrays):
+    """The least cost of multiplying x, the last array, with the others in some sequence."""
+    *cores, x = arrays
+    least = math.inf
+    for sequence in itertools.permutations(cores):
+        h, cost = x, 0.0
+        for n, core in enumerate(sequence):
+            rest = (a[0] for a in sequence[n + 1 :])
+            kept = (h[0] | core[0]) & rule.output.union(*rest)
+            cost += rule.meet(h, core, kept)
+            h = (kept, True, True)
+        least = min(least, cost)
+    return least
+
+
+def test_what_other_ways_cost():
+    """Told beside the plan: a sequence without hoisting, and W before x."""
+    checked = 0
+    for seed in range(1, 121, 2):  # one term each
+        network, sizes, options = random_question(seed)
+        plan = make_plan(network, sizes, **options)
+        ways = {way.what: way.cost for way in find_ways(plan)}
+        adding = ways["the steps above"] - plan.chains[0].cost
+        assert min(ways.values()) == pytest.approx(plan.cost())
+        arrays, rule = question(plan, network.terms[0])
+        if (told := ways.get("x through one core after the other")) is not None:
+            assert told - adding == pytest.approx(one_by_one(rule, arrays), rel=1e-9)
+            checked += 1
+        if (told := ways.get("W first, then x W")) is not None:
+            *cores, x = arrays
+            held = frozenset().union(*(core[0] for core in cores))
+            w = held & (rule.output | x[0])
+            whole = Rule(rule.sizes, w, network.sites, rule.profile)
+            last = rule.meet((w, any(c[1] for c in cores), False), x, rule.output)
+            assert told - adding == pytest.approx(cheapest(whole, cores) + last, rel=1e-9)
+            checked += 1
+    assert checked > 60
 
 
 @pytest.mark.slow

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tenslora.errors import PlanError
-from tenslora.plan import CPU, make_plan
+from tenslora.plan import CPU, Profile, make_plan
 from tenslora.plan.operands import operands_of
 from tenslora.spec import parse
 
@@ -83,10 +85,52 @@ def test_to_dict_and_explain_hold_the_figures():
     assert data["flops_per_token"] == plan.flops_per_token
     assert len(data["chains"][0]) == len(plan.chains[0].stages)
     assert data["profile"] == "cpu"
-    text = plan.explain()
+    text = plan.outline()
     assert text.splitlines()[-1].strip().startswith("y[out]")
     assert f"{plan.chains[0].stages[0].flops:,} FLOPs" in text
     assert text in repr(plan)
+    assert data["starts"] == list(plan.table.starts)
+    assert data["ways"][0]["cost"] == pytest.approx(plan.cost())
+
+
+def test_an_explanation_says_all_there_is_to_say():
+    """VeRA over 36 sites of 768 x 768 at rank 4; every number worked out by hand."""
+    text = "W[layer proj out in] = b[layer proj out] B[out r] d[layer proj r] A[r in]"
+    plan = planned(text, r=4)
+    found = plan.explain().splitlines()
+    assert found[:12] == [
+        "once a forward",
+        # b: 36 x 768, B: 768 x 4, and 36 times that
+        "  t0[out layer proj r] = b[layer proj out] B[out r]  110,592 FLOPs, 565,248 bytes",
+        "each token",
+        "  h[r] = x[in] A[r in]     for each layer: 73,728 FLOPs, 37,056 bytes",
+        "  h[r] = h[r] d[r]         for each layer proj: 144 FLOPs, 768 bytes",
+        "  y[out] = h[r] t0[out r]  for each layer proj: 221,184 FLOPs, 111,168 bytes",
+        "together",
+        "  once a forward, for all sites: 110,592 FLOPs, 565,248 bytes",
+        "  each token: 295,056 FLOPs, 148,992 bytes",
+        "  shared by all proj: what meets A",
+        "a training step of 512 tokens, on cpu",
+        f"  x A B of rank 4, added in place: {plan.cost():.4g} FLOPs' worth",
+    ]
+    assert [line.split(":")[0].strip() for line in found[12:16]] == [
+        "nothing shared over proj",
+        "the steps above",
+        "x through one core after the other",
+        "W first, then x W",
+    ]
+    assert all(re.fullmatch(r" .*: \d+\.\d\d times that", line) for line in found[12:16])
+    assert found[16] == "the best by the number of tokens"
+    assert found[17] == "  from 1: x A d B b"
+    assert found[-1] == f"  from {plan.table.starts[-1]}: x A B of rank 4"
+
+
+def test_a_measured_machine_tells_the_time():
+    network, sizes = parse("W[out in] = B[out r] A[r in]"), {"out": 64, "in": 64, "r": 4}
+    fast = Profile("fast", 10.0, 4, flops_per_second=1e9)
+    plan = make_plan(network, sizes, profile=fast)
+    line = next(line for line in plan.explain().splitlines() if "worth" in line)
+    assert line.endswith(f"({1e3 * plan.cost() / 1e9:,.3g} ms)")
 
 
 def test_peak_bytes():
