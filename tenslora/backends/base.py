@@ -102,6 +102,13 @@ class Executable:
         program: Callable[..., tuple[Tensor, Tensor]] = self._compile("factors")["factors"]
         return program
 
+    def prepare(self, mode: str) -> None:
+        """Compile ``"delta"`` or ``"factors"`` now, not when it is first asked for.
+
+        A graph that is being captured cannot do it.
+        """
+        getattr(self, f"_{mode}")
+
     def _check(self, cores: Mapping[str, Tensor]) -> Tensor | None:
         """Compare shapes with the equation: an einsum would broadcast a size of 1 silently."""
         for name, shape in self._shapes.items():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 __all__ = [
     "autocast_state",
+    "forget_graphs",
     "graph_task",
     "in_transform",
     "plain_only",
@@ -86,3 +89,26 @@ def will_run(node: Any) -> bool:
         return False
     leaf = hasattr(node, "variable")
     return leaf or _will_execute is None or bool(_will_execute(node))
+
+
+def forget_graphs(model: nn.Module, paths: Iterable[str]) -> None:
+    """Drop the compiled graphs in which a module at one of the paths may have been captured.
+
+    torch does not ask a graph's modules for their hooks again; so a change of hooks drops it. A
+    function around the model that was compiled itself cannot be found.
+    """
+    dynamo: Any = sys.modules.get("torch._dynamo.eval_frame")
+    forget = getattr(dynamo, "remove_from_cache", None)
+    if forget is None:
+        return
+    around = {id(model): model}
+    for path in paths:
+        module = model
+        for name in path.split("."):
+            module = module.get_submodule(name)
+            around[id(module)] = module
+    codes = {getattr(type(module).forward, "__code__", None) for module in around.values()}
+    if any(module._compiled_call_impl is not None for module in around.values()):
+        codes.add(nn.Module._call_impl.__code__)
+    for code in codes - {None}:
+        forget(code)

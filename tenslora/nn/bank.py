@@ -21,11 +21,15 @@ from tenslora.nn.halves import Halves, Layout, make_layout
 from tenslora.nn.site import Site
 from tenslora.spec import slot_size
 
-__all__ = ["Bank", "Hoisted"]
+__all__ = ["Bank", "Hoisted", "add_wide"]
 
 #: A and B of every site; or, where another order is better, for each chain, for each stage, the
 #: local tensors of all sites, or the one that all share.
 Hoisted = Halves | tuple[tuple[Any, ...], ...]
+
+
+#: What is found once, from the plan.
+_PLANNED = ("width", "program", "layout", "_varies", "_reused")
 
 
 class Bank(nn.Module):
@@ -61,8 +65,9 @@ class Bank(nn.Module):
         super().__init__()
         self.adapter, self.group = adapter, group
         self.bound, self.grid, self.sites = bound, grid, tuple(sites)
-        self.dropout = dropout
         self.planning = dict(plan or {})
+        # as text: a captured graph takes a text for a constant, and a float for an input
+        self._scale, self._dropout = repr(float(bound.scale)), repr(float(dropout))
         for name in bound.network.cores:
             if hasattr(self, name):
                 what = f"a core cannot be called {name!r}: torch modules have an attribute {name!r}"
@@ -106,9 +111,19 @@ class Bank(nn.Module):
         ).device
 
     @property
+    def scale(self) -> float:
+        """What updates are multiplied by."""
+        return float(self._scale)
+
+    @property
+    def dropout(self) -> float:
+        """The probability of dropping an entry of the input, in training."""
+        return float(self._dropout)
+
+    @property
     def drops(self) -> bool:
         """Whether entries of the input are dropped now."""
-        return bool(self.dropout) and self.training
+        return self.training and self.dropout > 0
 
     @cached_property
     def width(self) -> int:
@@ -154,10 +169,20 @@ class Bank(nn.Module):
             for row in self._varies
         )
 
+    def prepare(self) -> None:
+        """Plan now, and emit the program: a graph that is being captured cannot do it."""
+        for name in _PLANNED:
+            getattr(self, name)
+        if self.layout is not None:
+            self.program.prepare("factors")
+
     def __getstate__(self) -> dict[str, Any]:
-        # Emitted functions cannot be pickled; they are made again when they are needed.
-        hidden = ("program", "layout", "_varies", "_reused")
-        return {name: value for name, value in self.__dict__.items() if name not in hidden}
+        # Emitted functions cannot be pickled; they are made again.
+        return {name: value for name, value in self.__dict__.items() if name not in _PLANNED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.prepare()
 
     def hoist(self, cores: Mapping[str, Tensor] | None = None) -> Hoisted:
         """Compute what does not depend on x, for all sites, and take the sites apart once."""
@@ -173,6 +198,20 @@ class Bank(nn.Module):
         hoisted = self.hoist() if call.hoisted is None else call.hoisted
         shared = self._read(x, call)
         return self._leading(site, self._run(site, hoisted, shared))
+
+    def add(self, site: int, x: Tensor, call: Call, output: Tensor) -> Tensor:
+        """Return ``output`` (..., out) with the scaled update of one site that covers all of it."""
+        scale = self.scale
+        hoisted = self.hoist() if call.hoisted is None else call.hoisted
+        shared = self._read(x, call)
+        same = x.dtype == output.dtype == self.dtype and autocast_state(x.device.type) is None
+        if same and isinstance(hoisted, Halves):
+            thin, b = self._thin(site, hoisted, shared)
+            b = b if b.shape[-1] == output.shape[-1] else b[:, : output.shape[-1]]
+            flat = output.reshape(-1, output.shape[-1])
+            return torch.addmm(flat, thin, b, alpha=scale).view(output.shape)
+        update = self._leading(site, self._run(site, hoisted, shared))
+        return add_wide(output, update.reshape(output.shape), scale)
 
     def dense(self, site: int, hoisted: Hoisted, like: Tensor) -> Tensor:
         """Return the unscaled W (out, in) of one site, in the dtype and device of ``like``."""
@@ -237,16 +276,26 @@ class Bank(nn.Module):
             raise AttachError("E504", "the plan has no chain", advice="Report this equation.")
         return total
 
-    @staticmethod
-    def _run_halves(site: int, hoisted: Halves, shared: SharedInput) -> Tensor:
+    def _run_halves(self, site: int, hoisted: Halves, shared: SharedInput) -> Tensor:
+        thin, b = self._thin(site, hoisted, shared)
+        return thin @ b
+
+    def _thin(self, site: int, hoisted: Halves, shared: SharedInput) -> tuple[Tensor, Tensor]:
+        """The rows in the rank of one site, x A (n, rank), and B (rank, out)."""
         rows = shared.rows
-        if shared.key is None:
+        # a captured graph does equal products once: there each site asks for those of its group
+        if shared.key is None and (self.drops or not torch.compiler.is_compiling()):
             a, b = (half.to(rows.device) for half in hoisted.of(site))
-            return functional.linear(rows, a) @ b
+            return functional.linear(rows, a), b
         place, rank = hoisted.layout.places[site], hoisted.layout.rank
         pieces = shared.stages.get(place.group)
         if pieces is None:
             thin = functional.linear(rows, hoisted.a[place.group].to(rows.device))
             pieces = (thin,) if thin.shape[-1] == rank else thin.split(rank, -1)
             shared.stages[place.group] = pieces
-        return pieces[place.start // rank] @ hoisted.b[place.second].to(rows.device)
+        return pieces[place.start // rank], hoisted.b[place.second].to(rows.device)
+
+
+def add_wide(output: Tensor, update: Tensor, scale: float) -> Tensor:
+    """Add in the wider of the two dtypes, and round once to the output's."""
+    return torch.add(output, update, alpha=scale).to(output.dtype)

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,12 +28,44 @@ from tenslora.nn.autograd import autocast_state, graph_task, saved_tensor_frame
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank, Hoisted
 
-__all__ = ["OVERRIDES", "Call", "Contexts", "ForwardContext", "SharedInput"]
+__all__ = ["OVERRIDES", "Call", "Contexts", "ForwardContext", "Overrides", "SharedInput"]
 
-#: Registry -> the adapters that are active in this thread or task, where a context manager says so.
-OVERRIDES: ContextVar[Mapping[object, frozenset[str]]] = ContextVar(
-    "tenslora_active", default=MappingProxyType({})
-)
+#: Pairs of a registry and the adapters that a context manager has made active here.
+_Pairs = tuple[tuple[object, frozenset[str]], ...]
+
+_OVERRIDES: ContextVar[_Pairs] = ContextVar("tenslora_active")
+
+
+class Overrides:
+    """What context managers say in this thread or task about which adapters are active.
+
+    ``now`` is the pairs, or this object where there are none. A compiled graph asks for it again
+    in each call, as it may ask for attributes, but not for context variables.
+    """
+
+    now = property(_OVERRIDES.get)
+
+    def names(self, registry: object, default: frozenset[str]) -> frozenset[str]:
+        """The adapters that are active."""
+        pairs = self.now
+        if isinstance(pairs, tuple):
+            for known, names in pairs:
+                if known is registry:
+                    return names
+        return default
+
+    @contextmanager
+    def override(self, registry: object, names: Iterable[str]) -> Iterator[None]:
+        """Make exactly these active inside a ``with`` block, in this thread or task."""
+        others = (pair for pair in _OVERRIDES.get(()) if pair[0] is not registry)
+        token = _OVERRIDES.set(((registry, frozenset(names)), *others))
+        try:
+            yield
+        finally:
+            _OVERRIDES.reset(token)
+
+
+OVERRIDES = Overrides()
 
 #: So many forwards of reentrant checkpointing are remembered until backward comes by.
 _UNSEEN = 8
@@ -124,11 +156,26 @@ class Call:
         self.moment = moment
 
 
+class _Captured:
+    """What a graph that is being captured, or the one before it, has hoisted for this forward."""
+
+    def __init__(self) -> None:
+        self.hoisted: dict[Bank, Hoisted] | None = None
+
+
+class _Local(threading.local):
+    """The open contexts of one thread."""
+
+    def __init__(self) -> None:
+        self.stack: list[ForwardContext] = []
+        self.captured = _Captured()  # an object: torch loses what it captures of this one's own
+
+
 class Contexts:
     """The open contexts of each thread, and the closed ones that a backward may still need."""
 
     def __init__(self) -> None:
-        self._local = threading.local()
+        self._local = _Local()
         self._lock = threading.Lock()
         self._kept: list[ForwardContext] = []
 
@@ -140,19 +187,20 @@ class Contexts:
 
     @property
     def _stack(self) -> list[ForwardContext]:
-        try:
-            return self._local.stack  # type: ignore[no-any-return]
-        except AttributeError:
-            self._local.stack = []
-            return self._local.stack
+        return self._local.stack
 
     def open(self, active: frozenset[str], banks: Mapping[str, Iterable[Bank]]) -> None:
         """Begin a forward of the root: hoist every bank of every active adapter."""
+        if torch.compiler.is_compiling():
+            held = [bank for name in banks if name in active for bank in banks[name]]
+            self._local.captured.hoisted = {bank: bank.hoist() for bank in held}
+            return
         task = graph_task()
         if task == -1:
             self._prune()
         else:
             active = self._active_then(active)
+        self._local.captured.hoisted = None
         context = ForwardContext(active, task)
         frame = saved_tensor_frame()
         if frame is not None and context.grad:
@@ -168,6 +216,9 @@ class Contexts:
 
     def close(self) -> None:
         """End the innermost forward of this thread."""
+        if torch.compiler.is_compiling():
+            self._local.captured.hoisted = None
+            return
         stack = self._stack
         if not stack:
             return
@@ -187,13 +238,15 @@ class Contexts:
             E516 where several forwards wait for their backward under checkpointing, with different
             adapters active.
         """
+        if torch.compiler.is_compiling():
+            return Call(None, self._captured(bank)) if active else None
         stack = self._stack
         context = stack[-1] if stack else None
         task = graph_task()
         if task != -1 and (context is None or context.task != task):
             return self._again(path, bank, active)
         if context is None:
-            return Call() if active else None
+            return Call(None, self._captured(bank)) if active else None
         if task != -1:
             active = bank.adapter in context.active
         frame = saved_tensor_frame()
@@ -205,6 +258,14 @@ class Contexts:
         if hoisted is None or not context.shares:
             return Call(None, hoisted)
         return Call(context, hoisted, (task, frame))
+
+    def _captured(self, bank: Bank) -> Hoisted | None:
+        """What was hoisted in the graph that is being captured, or before it."""
+        hoisted = self._local.captured.hoisted
+        if hoisted is not None:
+            return hoisted.get(bank)
+        stack = self._stack
+        return stack[-1].hoisted.get(bank) if stack else None
 
     def _again(self, path: str, bank: Bank, active: bool) -> Call | None:
         """A site is called in backward: find the forward in which it was called first."""

@@ -145,6 +145,7 @@ def find_members(banks: Iterable[Bank]) -> dict[str, Member]:
     keys: dict[tuple[object, ...], dict[Bank, int]] = {}
     sites: dict[str, list[tuple[Site, Bank, int]]] = {}
     for bank in banks:
+        bank.prepare()
         for number, site in enumerate(bank.sites):
             sites.setdefault(site.path, []).append((site, bank, number))
             if bank.layout is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -40,6 +39,8 @@ class Layout:
     places : of each site.
     rows : for each group the numbers of the A that its matrix holds, one below the other.
     first, second : how many A and how many B there are; 0 where all sites share one.
+    blocks : how many matrices the A of all sites are reshaped to, one a group; 0 where they are
+        not.
     """
 
     rank: int
@@ -47,22 +48,7 @@ class Layout:
     rows: tuple[tuple[int, ...], ...]
     first: int
     second: int
-
-    @cached_property
-    def blocks(self) -> int:
-        """How many matrices the A of all sites are reshaped to, one a group; 0 where they are not.
-
-        They are where each group has A that follow each other, or where all groups share theirs.
-        """
-        width = len(self.rows[0])
-        if not self.first:
-            return 1
-        if all(row == self.rows[0] for row in self.rows):
-            return 1 if self.rows[0] == tuple(range(self.first)) else 0
-        regular = self.first % width == 0 and all(
-            row[0] % width == 0 and row == tuple(range(row[0], row[0] + width)) for row in self.rows
-        )
-        return self.first // width if regular else 0
+    blocks: int
 
     def block(self, group: int) -> int:
         """Which of the ``blocks`` is the matrix of a group."""
@@ -120,13 +106,23 @@ def make_layout(
         for n in members:
             start = rank * row.index(_flat(positions[n], sizes, first))
             places[n] = Place(number, start, start + rank, _flat(positions[n], sizes, second))
-    return Layout(
-        rank,
-        tuple(places[n] for n in range(len(positions))),
-        tuple(rows),
-        math.prod(sizes[s] for s in first) if first else 0,
-        math.prod(sizes[s] for s in second) if second else 0,
+    firsts = math.prod(sizes[s] for s in first) if first else 0
+    seconds = math.prod(sizes[s] for s in second) if second else 0
+    every = tuple(places[n] for n in range(len(positions)))
+    return Layout(rank, every, tuple(rows), firsts, seconds, _blocks(rows, firsts))
+
+
+def _blocks(rows: Sequence[tuple[int, ...]], first: int) -> int:
+    """See :class:`Layout`: each group has A that follow each other, or all groups share theirs."""
+    width = len(rows[0])
+    if not first:
+        return 1
+    if all(row == rows[0] for row in rows):
+        return 1 if rows[0] == tuple(range(first)) else 0
+    regular = first % width == 0 and all(
+        row[0] % width == 0 and row == tuple(range(row[0], row[0] + width)) for row in rows
     )
+    return first // width if regular else 0
 
 
 def _flat(position: Mapping[str, int], sizes: Mapping[str, int], names: Sequence[str]) -> int:

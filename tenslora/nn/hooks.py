@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from tenslora.nn.autograd import autocast_state, plain_only
+from tenslora.nn.bank import add_wide
 from tenslora.nn.context import Call
 from tenslora.nn.spans import Span, spread, take
 
@@ -70,13 +71,13 @@ class SiteHook:
             weight: Any = module.weight
             weight = weight if type(module) is nn.Linear else weight.mT
             return self.member.run(x, output, weight, calls)
+        if len(self.pieces) == 1 and self.pieces[0][0] is None:
+            _, bank, site = self.pieces[0]
+            return bank.add(site, take(x, -1, bank.sites[site].columns), calls[bank], output)
         updates = [
-            (rows, bank.bound.scale, self._update(bank, site, x, calls[bank]))
+            (rows, bank.scale, self._update(bank, site, x, calls[bank]))
             for rows, bank, site in self.pieces
         ]
-        if len(updates) == 1 and updates[0][0] is None:
-            _, scale, update = updates[0]
-            return _add(output, update, scale)
         return _add_rows(output, updates)
 
     def _in_place(self, module: nn.Module, x: Tensor, output: Tensor) -> bool:
@@ -122,25 +123,20 @@ class SiteHook:
         return update.reshape(*x.shape[:-1], update.shape[-1])
 
 
-def _add(output: Tensor, update: Tensor, scale: float) -> Tensor:
-    """Add in the wider of the two dtypes, and round once to the output's."""
-    return torch.add(output, update, alpha=scale).to(output.dtype)
-
-
 def _add_rows(output: Tensor, updates: list[tuple[Span | None, float, Tensor]]) -> Tensor:
     scales = {scale for _, scale, _ in updates}
     ranges = [rows for rows, _, _ in updates if rows is not None and len(rows) == 2]
     if len(ranges) < len(updates) or any(a[1] > b[0] for a, b in itertools.pairwise(ranges)):
         scaled = ((rows, scale * update) for rows, scale, update in updates)
-        return _add(output, spread(output.shape[-1], scaled), 1.0)
+        return add_wide(output, spread(output.shape[-1], scaled), 1.0)
     ends = [0, *(stop for _, stop in ranges)]
     whole = all(start == end for (start, _), end in zip(ranges, ends, strict=False))
     if whole and ends[-1] == output.shape[-1] and len(scales) == 1:
-        return _add(output, torch.cat([update for _, _, update in updates], -1), scales.pop())
+        return add_wide(output, torch.cat([update for _, _, update in updates], -1), scales.pop())
     pieces, end = [], 0
     for (start, stop), (_, scale, update) in zip(ranges, updates, strict=True):
         pieces.append(output[..., end:start])
-        pieces.append(_add(output[..., start:stop], update, scale))
+        pieces.append(add_wide(output[..., start:stop], update, scale))
         end = stop
     return torch.cat([*pieces, output[..., end:]], -1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from tenslora.errors import AttachError
+from tenslora.nn.autograd import forget_graphs
 from tenslora.nn.bank import Bank
 from tenslora.nn.groups import find_members
 from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
@@ -132,14 +133,16 @@ def add_hooks(adapter: Adapter) -> None:
     _reorder(registry)
     for path, hook in adapter.hooks.items():
         model.get_submodule(path).register_forward_hook(hook, with_kwargs=True)
+    forget_graphs(model, adapter.hooks)
 
 
 def drop_hooks(adapter: Adapter) -> None:
     """Undo :func:`add_hooks`, as far as it came."""
     modules = dict(adapter.model.named_modules(remove_duplicate=False))
-    for path, hook in adapter.hooks.items():
-        if path in modules:
-            remove_hooks(modules[path], [hook])
+    paths = [path for path in adapter.hooks if path in modules]
+    for path in paths:
+        remove_hooks(modules[path], [adapter.hooks[path]])
+    forget_graphs(adapter.model, paths)
     if adapter.name in adapter.registry:
         del adapter.registry[adapter.name]
 

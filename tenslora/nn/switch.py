@@ -33,7 +33,7 @@ class Switch:
 
     def active_names(self) -> frozenset[str]:
         """The adapters that are active in this thread or task."""
-        return OVERRIDES.get().get(self, self.default_active)
+        return OVERRIDES.names(self, self.default_active)
 
     def banks(self) -> Mapping[str, Iterable[Bank]]:
         """The banks of every adapter that can be active."""
@@ -51,8 +51,5 @@ class Switch:
     @contextmanager
     def override(self, names: Iterable[str]) -> Iterator[None]:
         """Make exactly these adapters active inside a ``with`` block, in this thread or task."""
-        token = OVERRIDES.set({**OVERRIDES.get(), self: frozenset(names)})
-        try:
+        with OVERRIDES.override(self, names):
             yield
-        finally:
-            OVERRIDES.reset(token)
