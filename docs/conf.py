@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # the second for benchmarks
 
+import explorer  # noqa: E402
 import gallery  # noqa: E402
 import generate  # noqa: E402
 
@@ -29,6 +30,7 @@ extensions = [
     "myst_nb",
     "house",
     "gallery",
+    "explorer",
     "mathml",
 ]
 exclude_patterns = ["_build", "_generated", "_ext", "jupyter_execute"]
@@ -89,3 +91,4 @@ static.mkdir(parents=True, exist_ok=True)
 )
 generate.write_pages(HERE)
 gallery.write_family_pages(HERE)
+explorer.write_scripts(static)

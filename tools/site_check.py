@@ -1,4 +1,4 @@
-"""Check the built pages: every public name is documented, every link inside leads somewhere.
+"""Check the built pages: public names are documented, links lead somewhere, pages are led to.
 
 Usage: .venv/bin/python tools/site_check.py [docs/_build]
 """
@@ -37,27 +37,47 @@ class _Page(HTMLParser):
                 self.links.append(value)
 
 
-def broken_links(site: Path) -> Iterator[str]:
-    """Yield every link inside the pages whose file or anchor is missing."""
-    pages = {
+def _pages(site: Path) -> dict[str, _Page]:
+    return {
         path.relative_to(site).as_posix(): _Page(path.read_text(encoding="utf-8"))
         for path in sorted(site.rglob("*.html"))
         if path.parts[len(site.parts)] not in ("_static", "_modules")
     }
-    for name, page in pages.items():
-        for link in page.links:
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc or link.startswith("data:"):
-                continue
+
+
+def _inside(name: str, page: _Page) -> Iterator[tuple[str, str, str]]:
+    """Yield every link of a page that leads into the site: as written, its file, its anchor."""
+    for link in page.links:
+        parts = urlsplit(link)
+        if not (parts.scheme or parts.netloc):
             path = unquote(parts.path)
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path or name))
-            target = name if not path else target
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+            yield link, target if path else name, parts.fragment
+
+
+def broken_links(site: Path) -> Iterator[str]:
+    """Yield every link inside the pages whose file or anchor is missing."""
+    pages = _pages(site)
+    for name, page in pages.items():
+        for link, target, anchor in _inside(name, page):
             if not (site / target).is_file():
                 yield f"{name}: {link}: there is no such file"
-            elif parts.fragment and target in pages:
+            elif anchor and target in pages:
                 anchors = pages[target].anchors
-                if unquote(parts.fragment) not in anchors and parts.fragment not in anchors:
+                if unquote(anchor) not in anchors and anchor not in anchors:
                     yield f"{name}: {link}: there is no such place on the page"
+
+
+def unreached(site: Path) -> Iterator[str]:
+    """Yield every page that cannot be reached by links from the first one, or by the search."""
+    pages = _pages(site)
+    found, left = {"py-modindex.html"}, ["index.html", "search.html"]
+    while left:
+        name = left.pop()
+        if name in pages and name not in found:
+            found.add(name)
+            left += [target for _, target, _ in _inside(name, pages[name])]
+    yield from (f"{name}: no page leads here" for name in pages if name not in found)
 
 
 def undocumented(site: Path) -> Iterator[str]:
@@ -101,10 +121,9 @@ def main() -> int:
     if not (site / "objects.inv").is_file():
         print(f"{site} holds no built pages: run make docs first", file=sys.stderr)
         return 1
-    wrong = [*broken_links(site), *undocumented(site)]
-    print(
-        "\n".join(wrong) or f"{site}: every link leads somewhere, every public name is documented"
-    )
+    wrong = [*broken_links(site), *unreached(site), *undocumented(site)]
+    sound = "every link leads somewhere, every page is led to, every public name is documented"
+    print("\n".join(wrong) or f"{site}: {sound}")
     return min(len(wrong), 1)
 
 

@@ -3,7 +3,10 @@
 A fault is: an error in the console, a page that scrolls sideways, words that lie on other words,
 words outside the picture that they belong to, a dark page that is light.
 
-Usage: .venv/bin/python tools/site_look.py [docs/_build] [--out FOLDER] [--pages a.html b.html]
+Usage: .venv/bin/python tools/site_look.py [docs/_build] [--out FOLDER] [--all] [--pages a.html]
+
+The named pages are looked at in all four ways; with ``--all`` every other page too, light and wide,
+and dark and narrow.
 
 It needs a chromium and its chromedriver (Debian: apt-get install chromium chromium-driver).
 """
@@ -14,7 +17,7 @@ import argparse
 import base64
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,13 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-PAGES = ("index.html", "families.html", "families/tenslora.att_qkv_depth.html")
+PAGES = (
+    "index.html",
+    "families.html",
+    "families/tenslora.att_qkv_depth.html",
+    "special-cases.html",
+    "explore.html",
+)
 WIDTHS = {1280: 900, 390: 844}  # and the heights of the windows
 
 _FIND = """
@@ -81,8 +90,8 @@ return {wide, overlaps: overlaps.slice(0, 12), outside: outside.slice(0, 12),
 """
 
 
-def open_browser() -> webdriver.Chrome:
-    """Start Chromium without a window, from the system."""
+def open_browser(*more: str) -> webdriver.Chrome:
+    """Start Chromium without a window, from the system; ``more`` are words of its command line."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if browser is None or driver is None:
         sys.exit(
@@ -98,14 +107,18 @@ def open_browser() -> webdriver.Chrome:
         "--disable-dev-shm-usage",
         "--allow-file-access-from-files",
         "--hide-scrollbars",
+        *more,
     ):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=Service(driver))
 
 
-def look(browser: webdriver.Chrome, page: Path, scheme: str, width: int) -> dict[str, Any]:
-    """Open a page in a colour scheme at a width, and return what was found."""
+def look(browser: webdriver.Chrome, page: Path | None, scheme: str, width: int) -> dict[str, Any]:
+    """Open a page in a colour scheme at a width, and return what was found.
+
+    Without a page, the one that is open is looked at as it is.
+    """
     command = browser.execute_cdp_cmd
     command(
         "Emulation.setDeviceMetricsOverride",
@@ -120,7 +133,8 @@ def look(browser: webdriver.Chrome, page: Path, scheme: str, width: int) -> dict
         "Emulation.setEmulatedMedia",
         {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
     )
-    browser.get(page.resolve().as_uri())
+    if page is not None:
+        browser.get(page.resolve().as_uri())
     found: dict[str, Any] = browser.execute_script(_FIND)
     found["console"] = [
         entry["message"]
@@ -159,28 +173,40 @@ def main() -> int:
     parser.add_argument("site", nargs="?", type=Path, default=Path("docs/_build"))
     parser.add_argument("--out", type=Path, help="keep screenshots in this folder")
     parser.add_argument("--pages", nargs="*", default=PAGES)
+    parser.add_argument("--all", action="store_true", help="every other page too, in two ways")
     args = parser.parse_args()
     wrong = 0
     browser = open_browser()
     try:
-        for page in args.pages:
+        for page, ways in _tour(args.site, args.pages, args.all).items():
             if not (args.site / page).is_file():
                 print(f"{page}: there is no such page")
                 wrong += 1
                 continue
-            for scheme in ("light", "dark"):
-                for width in WIDTHS:
-                    found = look(browser, args.site / page, scheme, width)
-                    told = list(problems(found, scheme))
-                    wrong += len(told)
-                    print(f"{page} {scheme} {width}: {'; '.join(told) or 'ok'}")
-                    if args.out is not None:
-                        args.out.mkdir(parents=True, exist_ok=True)
-                        name = f"{page.replace('/', '_').removesuffix('.html')}-{scheme}-{width}"
-                        shoot(browser, args.out / f"{name}.png", width, found["height"])
+            for scheme, width in ways:
+                found = look(browser, args.site / page, scheme, width)
+                told = list(problems(found, scheme))
+                wrong += len(told)
+                print(f"{page} {scheme} {width}: {'; '.join(told) or 'ok'}")
+                if args.out is not None:
+                    args.out.mkdir(parents=True, exist_ok=True)
+                    name = f"{page.replace('/', '_').removesuffix('.html')}-{scheme}-{width}"
+                    shoot(browser, args.out / f"{name}.png", width, found["height"])
     finally:
         browser.quit()
     return min(wrong, 1)
+
+
+def _tour(site: Path, named: Iterable[str], every: bool) -> dict[str, list[tuple[str, int]]]:
+    """Return the pages, and the colour schemes and widths in which each is looked at."""
+    wide, narrow = WIDTHS
+    ways = [(scheme, width) for scheme in ("light", "dark") for width in WIDTHS]
+    tour = dict.fromkeys(named, ways)
+    pages = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    for page in pages if every else ():
+        if page.partition("/")[0] not in ("_modules", "_static"):
+            tour.setdefault(page, [("light", wide), ("dark", narrow)])
+    return tour
 
 
 if __name__ == "__main__":

@@ -111,13 +111,19 @@ def _counts(family: Family) -> str:
     formula = f'<p class="tl-formula tenslora">{facts.formula(family)} trained parameters</p>'
     block = f"```{{raw}} html\n{formula}\n```"
     if not tables:
-        return f"{block}\n\nIts sites are not those of an attention layer: no model is counted."
+        none = "Its sites are not those of an attention layer: no model is counted."
+        return "\n\n".join([block, none, _explorer(family)])
     about = (
         f"On the query, key and value of every layer, with {every} at the number given. FLOPs are "
         "those of one token through all of them, forward; what is computed once a forward is not "
         "in them. The last column is the largest rank that the update of one matrix can have."
     )
-    return "\n\n".join([block, *tables, about])
+    return "\n\n".join([block, *tables, about, _explorer(family)])
+
+
+def _explorer(family: Family) -> str:
+    address = f"../explore.html?family={family.label}"
+    return f'```{{raw}} html\n<p><a href="{address}">Other sizes and ranks</a></p>\n```'
 
 
 def _shown(family: Family) -> Bound | None:
@@ -206,6 +212,7 @@ def _use(family: Family) -> str:
     name = family.label
     return (
         "```python\nimport tenslora as tl\n\n"
-        f'adapter = tl.attach(model, "{name}", targets=["query", "key", "value"], ranks=8)\n```\n\n'
+        "adapter = tl.attach(\n"
+        f'    model, "{name}", targets=["query", "key", "value"], ranks=8\n)\n```\n\n'
         f"```console\n$ tenslora show {name} --text\n```"
     )

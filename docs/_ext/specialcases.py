@@ -26,16 +26,18 @@ def special_cases(folder: Path) -> str:
         f"Of the {counts['pairs']:,} ordered pairs of the {counts['families']} families,",
         f"**{counts['proved']:,} are proved**, {counts['free']:,} of them at ranks made of ranks",
         f"alone; **{counts['refuted']:,} are refuted** by a counterexample; and",
-        f"**{counts['undecided']:,} are undecided**{':' if undecided else '.'}",
+        f"**{counts['undecided']:,} are undecided**.",
         "`tenslora lattice --counts` prints the same.\n",
-        *undecided,
-        "\nWith ranks as large as you please every family that reaches all of the tensor contains",
+        "With ranks as large as you please every family that reaches all of the tensor contains",
         "every other. The picture is of the stricter order, in which no rank grows with the number",
         "of layers or features: the general families on the left, special cases to the right,",
         "in one box those that are special cases of each other.\n",
         "Each name leads to the page of the family, where the proofs are.\n",
         "```{lattice}\n```\n",
-        f"```text\n{found.table()}\n```\n",
+        _fold("Every pair, as a table", f"```text\n{found.table()}\n```"),
+        _fold(f"What is undecided ({counts['undecided']:,})", "\n".join(undecided))
+        if undecided
+        else "",
         "## Equalities and inclusions of the literature\n",
         "Each line has a witness that was written by hand, in `tenslora.families.relations` and",
         "`tenslora.families.inclusions`; the tests check it, run it on drawn numbers, and see it",
@@ -46,3 +48,7 @@ def special_cases(folder: Path) -> str:
         ranks = format_ranks(prove(relation).ranks).replace("*", " ") or "none"
         lines.append(f"| {relation.number or ''} | {relation.text} | {ranks} |")
     return "\n".join(lines) + "\n"
+
+
+def _fold(title: str, body: str) -> str:
+    return f":::{{dropdown}} {title}\n{body}\n:::\n"

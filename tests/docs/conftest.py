@@ -1,8 +1,9 @@
-"""The modules that make the pages, importable by name."""
+"""The modules that make the pages and those that look at them, importable by name."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "_ext"))
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "docs" / "_ext"), str(ROOT / "tools")]

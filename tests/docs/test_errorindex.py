@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import errorindex
 import pytest
@@ -40,3 +41,9 @@ def test_an_entry_says_what_the_library_says(code, call):
         call()
     assert caught.value.code == code
     assert any(re.fullmatch(p, caught.value.what) for p in spoken(ENTRIES[code]))
+
+
+def test_the_explorer_links_to_the_entries():
+    script = Path(__file__).parents[2] / "docs" / "_static" / "explorer.js"
+    assert "`errors.html#${code.toLowerCase()}`" in script.read_text(encoding="utf-8")
+    assert all(f"({code})=\n### {code}\n" in PAGE.replace("\n\n", "\n") for code in CODES)

@@ -41,6 +41,12 @@ def test_the_picture_of_a_plan_is_what_it_was(ink, tmp_path):
     held(path.name, path.read_text(encoding="utf-8"))
 
 
+def test_a_picture_that_changed_is_found(monkeypatch):
+    monkeypatch.delenv("TENSLORA_GOLDEN", raising=False)
+    with pytest.raises(AssertionError, match=r"lora\.svg is drawn in another way"):
+        held("lora.svg", tl.families.lora.draw().svg().replace("#3b5bdb", "#3b5bdc", 1))
+
+
 def test_a_plan_says_what_is_hoisted_shared_and_what_it_costs():
     bound = tl.resolve("tenslora.att_qkv_depth").bind(SIZES, rank=3)
     plan, text = bound.plan(), bound.draw(what="plan").text()
