@@ -14,7 +14,9 @@ __all__ = [
     "autocast_state",
     "forget_graphs",
     "graph_task",
+    "has_modes",
     "in_transform",
+    "is_quiet",
     "plain_only",
     "saved_tensor_frame",
     "will_run",
@@ -29,6 +31,10 @@ _batched = [
 ]
 _will_execute = getattr(torch._C, "_will_engine_execute_node", None)
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+_tracing = getattr(torch._C, "_get_tracing_state", None)
+_any_autocast = getattr(torch._C, "_is_any_autocast_enabled", None)
+_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
+_forward_level = getattr(forward_ad, "_current_level", None)
 
 
 def graph_task() -> int:
@@ -75,9 +81,41 @@ def plain_only() -> bool:
     return (
         torch.compiler.is_compiling()
         or in_transform()
-        or forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
+        or in_forward_mode()
+        or _tracing is None
+        or _tracing() is not None
     )
+
+
+def in_forward_mode() -> bool:
+    """Whether tangents are carried along by ``torch.autograd.forward_ad``."""
+    return _forward_level is None or forward_ad._current_level >= 0
+
+
+def has_modes() -> bool:
+    """Whether something watches or replaces the operations of torch, such as fake tensors."""
+    return _modes is None or _modes() > 0
+
+
+def is_quiet() -> bool:
+    """Whether nothing but eager mode is at work.
+
+    No graph is captured, nothing is transformed, cast, checkpointed, or run in backward: then a
+    call needs no more questions. Where one of them cannot be asked there is never quiet.
+    """
+    if torch.compiler.is_compiling() or not _KNOWN:
+        return False
+    return (
+        _graph_task() == -1
+        and not _any_autocast()
+        and not _transforms()
+        and _top_hooks(False) is None
+        and forward_ad._current_level < 0
+        and _tracing() is None
+    )
+
+
+_KNOWN = None not in (_graph_task, _any_autocast, _transforms, _top_hooks, _forward_level, _tracing)
 
 
 def will_run(node: Any) -> bool:

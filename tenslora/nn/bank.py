@@ -29,7 +29,9 @@ Hoisted = Halves | tuple[tuple[Any, ...], ...]
 
 
 #: What is found once, from the plan.
-_PLANNED = ("width", "program", "layout", "_varies", "_reused")
+_PLANNED = ("width", "program", "layout", "_varies", "_reused", "_computes")
+
+_PLAIN = (nn.Parameter, Tensor)
 
 
 class Bank(nn.Module):
@@ -68,6 +70,7 @@ class Bank(nn.Module):
         self.planning = dict(plan or {})
         # as text: a captured graph takes a text for a constant, and a float for an input
         self._scale, self._dropout = repr(float(bound.scale)), repr(float(dropout))
+        self._before: tuple[dict[str, Tensor], Hoisted] | None = None
         for name in bound.network.cores:
             if hasattr(self, name):
                 what = f"a core cannot be called {name!r}: torch modules have an attribute {name!r}"
@@ -176,9 +179,18 @@ class Bank(nn.Module):
         if self.layout is not None:
             self.program.prepare("factors")
 
+    @cached_property
+    def _computes(self) -> bool:
+        """Whether hoisting is more than looking at the cores in another shape."""
+        plan = self.program.plan
+        if self.layout is None or plan.product is None:
+            return bool(plan.hoisted)
+        return any(f.first.steps or f.second.steps for f in plan.product.factors)
+
     def __getstate__(self) -> dict[str, Any]:
         # Emitted functions cannot be pickled; they are made again.
-        return {name: value for name, value in self.__dict__.items() if name not in _PLANNED}
+        held = {name: value for name, value in self.__dict__.items() if name not in _PLANNED}
+        return {**held, "_before": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -192,6 +204,28 @@ class Bank(nn.Module):
             return Halves(layout, *program.factors(held))
         unbound: Hoisted = program.unbind(program.hoist(held))
         return unbound
+
+    def hoist_again(self) -> Hoisted:
+        """As :meth:`hoist`, without gradients: what was hoisted before, while no core has changed.
+
+        The numbers are compared, for a change of ``.data`` is counted nowhere. That asks a device
+        to wait, so it is done on the CPU alone, and where something is computed at all.
+        """
+        cores = self.cores()
+        plain = all(type(c) in _PLAIN and c.device.type == "cpu" for c in cores.values())
+        if not plain or not self._computes:
+            return self.hoist(cores)
+        known = self._before
+        if known is not None and all(_equal(c, known[0][name]) for name, c in cores.items()):
+            return known[1]
+        self._before = None
+        hoisted = self.hoist(cores)
+        self._before = {name: c.detach().clone() for name, c in cores.items()}, hoisted
+        return hoisted
+
+    def forget(self) -> None:
+        """Let go of what :meth:`hoist_again` has kept."""
+        self._before = None
 
     def update(self, site: int, x: Tensor, call: Call) -> Tensor:
         """Return the unscaled update of one site for x (..., in): (n, out), n rows in all."""
@@ -299,3 +333,7 @@ class Bank(nn.Module):
 def add_wide(output: Tensor, update: Tensor, scale: float) -> Tensor:
     """Add in the wider of the two dtypes, and round once to the output's."""
     return torch.add(output, update, alpha=scale).to(output.dtype)
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.dtype == two.dtype and torch.equal(one, two)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tenslora.errors import AttachError
-from tenslora.nn.autograd import autocast_state, graph_task, saved_tensor_frame
+from tenslora.nn.autograd import autocast_state, graph_task, has_modes, is_quiet, saved_tensor_frame
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank, Hoisted
@@ -105,8 +105,15 @@ class ForwardContext:
         self.inputs: dict[Bank, SharedInput] = {}
         self.readings: dict[Bank, Any] = {}  # as inputs, of groups of whole layers
         self.calls: dict[object, bool] = {}
-        self.segments: weakref.WeakSet[Any] = weakref.WeakSet()
         self.ungraded: set[object] = set()
+        self._segments: weakref.WeakSet[Any] | None = None
+
+    @property
+    def segments(self) -> weakref.WeakSet[Any]:
+        """The checkpointed segments whose graph is alive."""
+        if self._segments is None:
+            self._segments = weakref.WeakSet()
+        return self._segments
 
     def record(self, site: object, active: bool, frame: Any) -> None:
         """Remember a call inside a checkpointed segment, for backward to find again."""
@@ -132,7 +139,8 @@ class ForwardContext:
         Segments of non-reentrant checkpointing die with their graph. Of reentrant ones nothing can
         be seen: they are waited for until backward came by.
         """
-        return bool(self.segments) or (bool(self.ungraded) and not self.replayed)
+        alive = self._segments is not None and bool(self._segments)
+        return alive or (bool(self.ungraded) and not self.replayed)
 
 
 class Call:
@@ -206,9 +214,12 @@ class Contexts:
         if frame is not None and context.grad:
             context.whole = True
             context.segments.add(frame)
+        keeps = not context.grad and is_quiet() and not has_modes()
         for name in active:
             for bank in banks.get(name, ()):
-                context.hoisted[bank] = bank.hoist()
+                context.hoisted[bank] = bank.hoist_again() if keeps else bank.hoist()
+                if context.grad:
+                    bank.forget()
         stack = self._stack
         if task == -1:  # a forward that was interrupted from outside has left its context open
             stack.clear()
@@ -228,6 +239,15 @@ class Contexts:
         if context.task == -1 and context.grad and context.needed:
             with self._lock:
                 self._kept.append(context)
+
+    def here(self) -> ForwardContext | None:
+        """The context of a call in plain eager mode, of which nothing more has to be asked."""
+        stack = self._local.stack
+        if stack:
+            context = stack[-1]
+            if context.task == -1 and context.grad is torch.is_grad_enabled() and is_quiet():
+                return context
+        return None
 
     def enter(self, path: str, bank: Bank, active: bool) -> Call | None:
         """Say how a call of the module at ``path`` runs, ``None`` where its adapter is not active.
@@ -305,7 +325,9 @@ class Contexts:
 
     def _prune(self) -> None:
         """Forget what no backward can need; no backward of this thread is running."""
-        me, alive = threading.get_ident(), {thread.ident for thread in threading.enumerate()}
+        if not self._kept:
+            return
+        me, alive = (threading.get_ident(), {thread.ident for thread in threading.enumerate()})
         with self._lock:
             others = [c for c in self._kept if c.thread != me and c.thread in alive]
             mine = [c for c in self._kept if c.thread == me and c.needed]

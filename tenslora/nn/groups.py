@@ -7,7 +7,7 @@ version, autocast, the backward pass and the checkpointed segment that the call 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,37 +17,64 @@ from tenslora.nn.context import Call, SharedInput
 from tenslora.nn.grid import input_key
 from tenslora.nn.halves import Halves
 from tenslora.nn.ledger import Ledger
-from tenslora.nn.product import Add, Books, Deposit, Piece, Read, add_in_place
+from tenslora.nn.product import Add, Books, Deposit, Piece, Read
 from tenslora.nn.spans import collide
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
+    from tenslora.nn.context import ForwardContext
     from tenslora.nn.site import Site
 
 __all__ = ["Group", "Member", "find_members"]
 
 
-class Reading:
-    """What the layers of a group share about one x: the thin product, and every B."""
+#: Up to so many rows of x an update is added by plain operations: a function with a backward of its
+#: own then takes longer than what it saves.
+FEW = 32
 
-    __slots__ = ("bs", "deposit", "group", "ht", "key", "x")
+
+class Reading:
+    """What the layers of a group share about one x: the thin product, and every B.
+
+    The product is ``ht`` (ranks, n), or for few rows ``thin``, parts of (n, ranks) by the rank at
+    which they begin.
+    """
+
+    __slots__ = ("_turned", "bs", "deposit", "group", "ht", "key", "thin", "x")
 
     def __init__(
         self,
-        group: object,
+        group: Group | Member,
         x: Tensor,
         key: Hashable,
         a: Tensor,
         bs: tuple[Tensor, ...],
         books: Books,
-        scale: float,
+        parts: Sequence[int] | None = None,
     ) -> None:
         self.group, self.x, self.key, self.bs = group, x, key, bs
+        self.thin: dict[int, Tensor] = {}
+        self._turned: dict[int, Tensor] = {}
+        if parts is not None:
+            ht, start = a @ x.view(-1, x.shape[-1]).mT, 0
+            for rows in (ht,) if len(parts) == 1 else ht.split(parts):
+                self.thin[start] = rows.mT
+                start += rows.shape[0]
+            return
         self.deposit = Deposit()
         if torch.is_grad_enabled():
-            self.ht: Tensor = Read.apply(x, a, scale, self.deposit, books, *bs)
+            self.ht: Tensor = Read.apply(x, a, group.scale, self.deposit, books, *bs)
         else:
             self.ht = a @ x.reshape(-1, x.shape[-1]).mT
+
+    def turned(self, start: int, stop: int) -> Tensor:
+        """Some ranks of the thin product, (n, ranks)."""
+        found = self.thin.get(start)
+        if found is None:
+            found = self._turned.get(start)
+        if found is None:
+            found = self._turned[start] = self.ht[start:stop].mT
+        return found
 
 
 class Group:
@@ -58,13 +85,19 @@ class Group:
     parts : for each bank the number of its group in the bank's layout, and which of its B belong
         here.
     scale : of the updates.
+    widths : the ranks of each A.
     """
 
-    def __init__(self, parts: Mapping[Bank, tuple[int, tuple[int, ...]]], scale: float) -> None:
+    def __init__(
+        self, parts: Mapping[Bank, tuple[int, tuple[int, ...]]], scale: float, widths: Sequence[int]
+    ) -> None:
         self.parts = dict(parts)
         self.scale = scale
+        self.widths = list(widths)
 
-    def read(self, x: Tensor, hoisted: Mapping[Bank, Any], key: Hashable = None) -> Reading:
+    def read(
+        self, x: Tensor, hoisted: Mapping[Bank, Any], key: Hashable = None, *, few: bool = False
+    ) -> Reading:
         """Make the thin product of x for every layer of the group."""
         pieces, bs, books = [], [], []
         first: tuple[Ledger, int] | None = None
@@ -77,7 +110,7 @@ class Group:
         alone = len(pieces) == 1
         a = pieces[0] if alone else torch.cat(pieces)
         entries = Books(first if alone else None, tuple(books))
-        return Reading(self, x, key, a, tuple(bs), entries, self.scale)
+        return Reading(self, x, key, a, tuple(bs), entries, self.widths if few else None)
 
 
 class Member:
@@ -98,18 +131,64 @@ class Member:
         self.group, self.pieces, self.own = group, pieces, own
         self.firsts, self.sites = firsts, sites
         self.first = next(iter(group.parts))
+        self.banks = tuple(group.parts)
+        self.scale = group.scale
+        self.whole = len(pieces) == 1 and pieces[0].rows is None
+
+    def run_quiet(
+        self, x: Tensor, output: Tensor, weight: Tensor, context: ForwardContext
+    ) -> Tensor | None:
+        """As :meth:`run`, in plain eager mode; ``None`` where more has to be asked."""
+        if x.is_inference():
+            return None
+        version = x._version
+        reading = context.readings.get(self.first)
+        if (
+            reading is None
+            or reading.x is not x
+            or reading.key != version
+            or reading.group is not self.group
+        ):
+            hoisted = context.hoisted
+            for bank in self.banks:
+                a = hoisted[bank].a[0] if bank in hoisted else None
+                if a is None or a.dtype != x.dtype or a.device != x.device:
+                    return None
+            reading = self.group.read(x, hoisted, version, few=self._few(x))
+            context.readings[self.first] = reading
+        if reading.thin and not self.whole:
+            return None
+        return self._added(reading, self.pieces, output, weight)
+
+    def _few(self, x: Tensor) -> bool:
+        return self.whole and x.numel() <= FEW * x.shape[-1] and x.is_contiguous()
+
+    def _added(
+        self, reading: Reading, pieces: tuple[Piece, ...], output: Tensor, weight: Tensor
+    ) -> Tensor:
+        """The output with the update, in place where that is best."""
+        grad, scale, width = torch.is_grad_enabled(), self.group.scale, output.shape[-1]
+        if grad and not reading.thin:
+            added: Tensor = Add.apply(
+                reading.ht, [output.detach()], [weight], pieces, scale, reading.deposit, reading.bs
+            )
+            return added
+        flat = output if output.ndim == 2 else output.view(-1, width)
+        if grad:
+            _, start, _, second = pieces[0]
+            out = torch.addmm(flat, reading.thin[start], reading.bs[second], alpha=scale)
+            return out if output.ndim == 2 else out.view(output.shape)
+        for rows, start, stop, second in pieces:
+            place = flat if rows is None else flat[:, rows[0] : rows[1]]
+            place.addmm_(reading.turned(start, stop), reading.bs[second], alpha=scale)
+        return output
 
     def run(self, x: Tensor, output: Tensor, weight: Tensor, calls: Mapping[Bank, Call]) -> Tensor:
         """Add the update to ``output``, in place; ``weight`` is (out, in)."""
         reading, pieces = self._reading(x, calls)
-        out = output.detach()
-        if not torch.is_grad_enabled():
-            add_in_place(out, reading.ht, pieces, reading.bs, self.group.scale)
-            return out
-        added: Tensor = Add.apply(
-            reading.ht, [out], [weight], pieces, self.group.scale, reading.deposit, reading.bs
-        )
-        return added
+        if reading.thin and not self.whole:
+            reading, pieces = self._alone(x, calls), self.own
+        return self._added(reading, pieces, output, weight)
 
     def _reading(self, x: Tensor, calls: Mapping[Bank, Call]) -> tuple[Reading, tuple[Piece, ...]]:
         call = calls[self.sites[0][0]]
@@ -121,7 +200,7 @@ class Member:
             return self._alone(x, calls), self.own
         known = context.readings.get(self.first)
         if known is None or known.group is not self.group or known.x is not x or known.key != key:
-            known = self.group.read(x, context.hoisted, key)
+            known = self.group.read(x, context.hoisted, key, few=self._few(x))
             context.readings[self.first] = known
         return known, self.pieces
 
@@ -134,7 +213,8 @@ class Member:
         a = firsts[0] if len(firsts) == 1 else torch.cat(firsts)
         bs = tuple(hoisted[bank].of(site)[1] for bank, site in self.sites)
         books = Books(None, (None,) * len(bs))
-        return Reading(self, x, None, a, bs, books, self.group.scale)
+        parts = [first.shape[0] for first in firsts] if self._few(x) else None
+        return Reading(self, x, None, a, bs, books, parts)
 
 
 def find_members(banks: Iterable[Bank]) -> dict[str, Member]:
@@ -161,12 +241,13 @@ def find_members(banks: Iterable[Bank]) -> dict[str, Member]:
 
 
 def _group(parts: Mapping[Bank, int]) -> Group:
-    known = {}
+    known, widths = {}, []
     for bank, number in parts.items():
         assert bank.layout is not None  # only such banks are in groups
         places = (place for place in bank.layout.places if place.group == number)
         known[bank] = number, tuple(dict.fromkeys(place.second for place in places))
-    return Group(known, next(iter(parts)).bound.scale)
+        widths += [bank.layout.rank] * len(bank.layout.rows[number])
+    return Group(known, next(iter(parts)).bound.scale, widths)
 
 
 def _fits(held: list[tuple[Site, Bank, int]]) -> bool:
@@ -186,7 +267,7 @@ def _member(group: Group, held: list[tuple[Site, Bank, int]]) -> Member:
     ranks, seconds = {}, {}
     start = count = 0
     for bank, (number, places) in group.parts.items():
-        ranks[bank], seconds[bank] = start, {second: count + n for n, second in enumerate(places)}
+        ranks[bank], seconds[bank] = (start, {second: count + n for n, second in enumerate(places)})
         layout = bank.layout
         assert layout is not None  # only such banks are in groups
         start += layout.rank * len(layout.rows[number])

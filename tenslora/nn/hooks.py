@@ -21,6 +21,7 @@ from tenslora.nn.spans import Span, spread, take
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
+    from tenslora.nn.context import ForwardContext
     from tenslora.nn.groups import Member
     from tenslora.nn.switch import Switch
 
@@ -45,6 +46,7 @@ class SiteHook:
         self.pieces = pieces
         self.member = member
         self.banks = tuple(dict.fromkeys(bank for _, bank, _ in pieces))
+        self._may_drop = any(bank.dropout > 0 for bank in self.banks)
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
@@ -61,6 +63,14 @@ class SiteHook:
         ``module`` is the layer that gave the output, where nothing was done with it since: then the
         update may be added in place.
         """
+        if module is not None and not torch.compiler.is_compiling():
+            context = self.registry.contexts.here()
+            if context is not None:
+                if self.banks[0].adapter not in active:
+                    return None
+                done = self._quietly(module, x, output, context)
+                if done is not None:
+                    return done
         calls: dict[Bank, Call] = {}
         for bank in self.banks:
             call = self.registry.contexts.enter(self.path, bank, bank.adapter in active)
@@ -79,6 +89,38 @@ class SiteHook:
             for rows, bank, site in self.pieces
         ]
         return _add_rows(output, updates)
+
+    def _quietly(
+        self, module: nn.Module, x: Tensor, output: Tensor, context: ForwardContext
+    ) -> Tensor | None:
+        """What most calls are: a plain linear layer, our hook the first, in plain eager mode.
+
+        Asks all that :meth:`_in_place` asks, or what it follows from: a linear layer's output is of
+        its weight's dtype and device, and so is x.
+        """
+        held = module._parameters
+        weight = held.get("weight")
+        if (
+            self.member is None
+            or self._may_drop
+            or type(module) is not nn.Linear
+            or type(weight) not in _PLAIN
+            or weight is None
+            or "forward" in module.__dict__
+            or not output.is_contiguous()
+            or torch_module._global_forward_hooks
+        ):
+            return None
+        hook = next(iter(module._forward_hooks.values()), None)
+        if hook is not self and (
+            hook is not None or module._forward_pre_hooks or torch_module._global_forward_pre_hooks
+        ):
+            return None
+        if context.grad:
+            bias = held["bias"]
+            if weight.requires_grad or (bias is not None and bias.requires_grad):
+                return None
+        return self.member.run_quiet(x, output, weight, context)
 
     def _in_place(self, module: nn.Module, x: Tensor, output: Tensor) -> bool:
         """Whether the update may be added into the output of the frozen layer.

@@ -1,6 +1,9 @@
-"""`torch.compile`: whole graphs, for every number of tokens, that know when they are outdated."""
+"""`torch.compile` and `torch.export`: whole graphs, for every number of tokens, that know when they
+are out of date."""
 
 from __future__ import annotations
+
+import shutil
 
 import pytest
 import torch
@@ -235,3 +238,40 @@ def test_a_copy_of_a_model_is_compiled(attached):
     model, _ = attached()
     compiled, _ = whole(copy.deepcopy(model))
     same(compiled(tokens(3)), model(tokens(3)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_of_a_graph(attached, dtype):
+    model, adapter = attached("lora")
+    model.float()
+    compiled, counter = whole(model)
+    x = tokens(4).float()
+    with torch.autocast("cpu", dtype=dtype):
+        found, expected = step(compiled, adapter, x), step(model, adapter, x)
+    assert found[0].dtype == expected[0].dtype
+    same(found[0].float(), expected[0].float(), 0.05)
+    assert counter.frame_count == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_inductor(attached):
+    model, adapter = attached("lora")
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    for n in (5, 9):
+        found, expected = step(compiled, adapter, tokens(n)), step(model, adapter, tokens(n))
+        same(found[0], expected[0])
+        for one, two in zip(found[1], expected[1], strict=True):
+            same(one, two, 1e-9)
+
+
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=SLOW)])
+def test_export(attached, strict):
+    model, adapter = attached()
+    many = torch.export.Dim("tokens", min=2, max=64)
+    program = torch.export.export(model, (tokens(5),), dynamic_shapes=({1: many},), strict=strict)
+    for n in (5, 11):
+        same(program.module()(tokens(n)), model(tokens(n)))
+    with adapter.disabled():
+        assert not torch.equal(program.module()(tokens(5)), model(tokens(5)))
