@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.cases import MODELS, Case, every_rank, resolve, share
 from benchmarks.results import save
+from tenslora.integrations.stamp import memory
 
 __all__ = ["import_times", "main"]
 
@@ -128,6 +129,9 @@ def _planning(rounds: int) -> Iterator[dict[str, Any]]:
                 targets += ["gate_proj", "up_proj", "down_proj"]
             sizes = _head_dim(family, width // heads)
             one = _Attaching(model, family, targets=targets, sizes=sizes)
+            one.attach()  # brings in what is imported late
+            _anew(one)
+            before = memory()
             took = _time(one.attach, rounds, partial(_anew, one))
             yield {
                 "what": "plan and attach",
@@ -135,6 +139,7 @@ def _planning(rounds: int) -> Iterator[dict[str, Any]]:
                 "family": family,
                 "sites": len(one.adapter.sites),
                 "milliseconds": took,
+                "megabytes": (memory() - before) / 1e6,
             }
             one.drop()
 
