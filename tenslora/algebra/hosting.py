@@ -54,7 +54,7 @@ def best_hostings(
     limit : how many ways are looked at.
     """
     search = _Search(small, term, graph, [_candidates(core, graph, frozen) for core in term.cores])
-    search.place((), limit)
+    search.place((), [0] * len(search.needs), limit)
     ways = math.prod(map(len, search.candidates))
     return Hostings(search.best.get(False), search.best.get(True), search.tried, ways)
 
@@ -75,13 +75,6 @@ class _Need:
     held: tuple[int, ...]
     sources: int | None
 
-    def ends(self, hosts: tuple[int, ...]) -> int:
-        ends = 0
-        for n in self.held:
-            if n < len(hosts):
-                ends |= 1 << hosts[n]
-        return ends
-
 
 @dataclass
 class _Search:
@@ -100,6 +93,11 @@ class _Search:
         numbers = {bond: n for n, bond in enumerate(self.graph.bonds)}
         self.numbers = numbers
         self.at = [[numbers[bond] for bond in held] for held in self.graph.at]
+        self.sized = [n for n, need in enumerate(self.needs) if need.sources is not None]
+        self.held = [
+            [n for n, need in enumerate(self.needs) if core in need.held]
+            for core in range(len(self.candidates))
+        ]
 
     def _need(self, index: str, log: float) -> _Need:
         held = tuple(n for n, core in enumerate(self.term.cores) if index in core.indices)
@@ -109,53 +107,62 @@ class _Search:
             sources = sum(having)
         return _Need(index, log, held, sources)
 
-    def place(self, hosts: tuple[int, ...], limit: int) -> None:
-        """Place the next core in every way that may still be the best."""
-        whole = len(hosts) == len(self.candidates)
-        routes = self._routes(hosts, whole)
+    def place(self, hosts: tuple[int, ...], ends: list[int], limit: int) -> None:
+        """Place the next core in every way that may still be the best.
+
+        ``ends`` are the hosts that need each index so far, as sums of powers of two.
+        """
+        placed = len(hosts)
+        whole = placed == len(self.candidates)
+        routes = self._routes(ends, whole)
         if routes is None or not self._may_win(routes):
             self.tried += 1
         elif whole:
             self.tried += 1
-            self._keep(Hosting(hosts, routes))
+            named = {need.index: route for need, route in zip(self.needs, routes, strict=True)}
+            self._keep(Hosting(hosts, named), routes)
         else:
-            for host in self.candidates[len(hosts)]:
+            for host in self.candidates[placed]:
                 if self.tried >= limit:
                     return
-                self.place((*hosts, host), limit)
+                more = list(ends)
+                for n in self.held[placed]:
+                    more[n] |= 1 << host
+                self.place((*hosts, host), more, limit)
 
-    def _routes(self, hosts: tuple[int, ...], whole: bool) -> dict[str, tuple[str, ...]] | None:
+    def _routes(self, ends: list[int], whole: bool) -> list[tuple[str, ...]] | None:
         """Return the bonds that carry each index; for a part, those that any whole way needs."""
-        routes = {}
-        for need in self.needs:
-            ends = need.ends(hosts)
-            route = self.graph.route(ends, need.sources)
+        routes = []
+        for need, end in zip(self.needs, ends, strict=True):
+            route = self.graph.route(end, need.sources)
             if route is None:
                 return None
-            routes[need.index] = route if whole else self.graph.needed(ends, need.sources)
+            routes.append(route if whole else self.graph.needed(end, need.sources))
         return routes
 
-    def _may_win(self, routes: Mapping[str, tuple[str, ...]]) -> bool:
+    def _may_win(self, routes: list[tuple[str, ...]]) -> bool:
         cost = self._cost(routes)
         kinds = (False, True) if self._is_free(routes) else (False,)
         return any(cost < self.least[kind] * (1 - 1e-12) for kind in kinds)
 
-    def _is_free(self, routes: Mapping[str, tuple[str, ...]]) -> bool:
-        return not any(routes[need.index] for need in self.needs if need.sources is not None)
+    def _is_free(self, routes: list[tuple[str, ...]]) -> bool:
+        return not any(routes[n] for n in self.sized)
 
-    def _keep(self, way: Hosting) -> None:
-        cost = self._cost(way.routes)
-        for kind in {self._is_free(way.routes), False}:
+    def _keep(self, way: Hosting, routes: list[tuple[str, ...]]) -> None:
+        cost = self._cost(routes)
+        for kind in {self._is_free(routes), False}:
             if cost < self.least[kind] * (1 - 1e-12):
                 self.best[kind], self.least[kind] = way, cost
 
-    def _cost(self, routes: Mapping[str, tuple[str, ...]]) -> float:
+    def _cost(self, routes: list[tuple[str, ...]]) -> float:
         """Return the parameters of the larger network at ordinary sizes."""
         weights = [0.0] * len(self.numbers)
-        for need in self.needs:
-            for bond in routes[need.index]:
+        for need, route in zip(self.needs, routes, strict=True):
+            for bond in route:
                 weights[self.numbers[bond]] += need.log
-        return sum(
-            math.exp(own + sum([weights[n] for n in held]))
-            for own, held in zip(self.own, self.at, strict=True)
-        )
+        total = 0.0
+        for own, held in zip(self.own, self.at, strict=True):
+            for n in held:
+                own += weights[n]
+            total += math.exp(own)
+        return total
