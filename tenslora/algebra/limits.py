@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["UNLIMITED", "Limits"]
 
-Sizes = Mapping[str, int]
 
-
-def _no_most(network: Network, sizes: Sizes) -> dict[str, int]:
+def _no_most(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
     return {}
 
 
-def _no_value(core: Core, network: Network, sizes: Sizes) -> Array:
+def _no_value(core: Core, network: Network, sizes: Mapping[str, int]) -> Array:
     raise NotImplementedError
 
 
@@ -44,8 +42,8 @@ class Limits:
 
     given: Mapping[str, str] = field(default_factory=dict)
     bonds: Mapping[str, str] = field(default_factory=dict)
-    value: Callable[[Core, Network, Sizes], Array] = _no_value
-    most: Callable[[Network, Sizes], dict[str, int]] = _no_most
+    value: Callable[[Core, Network, Mapping[str, int]], Array] = _no_value
+    most: Callable[[Network, Mapping[str, int]], dict[str, int]] = _no_most
 
 
 #: Of a network without frozen cores, or with such as may have any value.
