@@ -22,19 +22,19 @@ __all__ = [
     "will_run",
 ]
 
-_graph_task = getattr(torch._C, "_current_graph_task_id", None)
-_transforms = getattr(torch._C, "_are_functorch_transforms_active", None)
+_graph_task: Any = getattr(torch._C, "_current_graph_task_id", None)
+_transforms: Any = getattr(torch._C, "_are_functorch_transforms_active", None)
 _batched = [
     getattr(torch._C._functorch, name)
     for name in ("is_batchedtensor", "is_legacy_batchedtensor")
     if hasattr(torch._C._functorch, name)
 ]
-_will_execute = getattr(torch._C, "_will_engine_execute_node", None)
-_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-_tracing = getattr(torch._C, "_get_tracing_state", None)
-_any_autocast = getattr(torch._C, "_is_any_autocast_enabled", None)
-_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
-_forward_level = getattr(forward_ad, "_current_level", None)
+_will_execute: Any = getattr(torch._C, "_will_engine_execute_node", None)
+_top_hooks: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+_tracing: Any = getattr(torch._C, "_get_tracing_state", None)
+_any_autocast: Any = getattr(torch._C, "_is_any_autocast_enabled", None)
+_modes: Any = getattr(torch._C, "_len_torch_dispatch_stack", None)
+_forward_level: Any = getattr(forward_ad, "_current_level", None)
 
 
 def graph_task() -> int:

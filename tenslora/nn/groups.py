@@ -149,7 +149,7 @@ class Member:
             or reading.key != version
             or reading.group is not self.group
         ):
-            hoisted = context.hoisted
+            hoisted: Mapping[Bank, Any] = context.hoisted  # halves: a group has no other banks
             for bank in self.banks:
                 a = hoisted[bank].a[0] if bank in hoisted else None
                 if a is None or a.dtype != x.dtype or a.device != x.device:
