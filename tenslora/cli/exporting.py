@@ -1,4 +1,4 @@
-"""The command that writes an adapter in the form that others load."""
+"""The commands that write an adapter in the form that others load, and read theirs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ def _fill_export(parser: Parser) -> None:
     rank = "of the LoRA: the nearest by SVD, with its error said (default: the lowest exact one)"
     add("--rank", metavar="N", help=rank)
     add("--no-pad", action="store_true", help="do not fill up to a rank that servers have room for")
+    apart = "write modules that were trained whole to a file of their own: vLLM refuses them inside"
+    add("--apart", action="store_true", help=apart)
     base = "the base of a merged model: a folder or hub id (default: what the adapter says)"
     add("--model", metavar="MODEL", help=base)
 
 
 def _run_export(args: Namespace) -> Answer:
     path = Path(args.adapter)
-    if args.to != "lora" and (args.rank is not None or args.no_pad):
-        what = "--rank and --no-pad belong to --to lora"
+    if args.to != "lora" and (args.rank is not None or args.no_pad or args.apart):
+        what = "--rank, --no-pad and --apart belong to --to lora"
         raise UsageError("E801", what, advice="Leave them out.")
     if args.to in _HOUSES:
         return _convert(args, path)
@@ -51,7 +53,8 @@ def _run_export(args: Namespace) -> Answer:
     from tenslora.nn.standin import load_alone
 
     rank = None if args.rank is None else whole_number("rank", args.rank)
-    report = load_alone(path).export_lora(args.out, rank=rank, pad=not args.no_pad)
+    options = {"pad": not args.no_pad, "apart": args.apart}
+    report = load_alone(path).export_lora(args.out, rank=rank, **options)
     return Answer(report.to_dict, lambda: str(report))
 
 
@@ -65,6 +68,21 @@ def _convert(args: Namespace, path: Path) -> Answer:
     return Answer(converted.to_dict, lambda: str(converted))
 
 
+def _fill_import(parser: Parser) -> None:
+    add = parser.add_argument
+    add("source", metavar="LORA", help="the folder that PEFT's save_pretrained wrote")
+    add("out", metavar="OUT", help="a new file, or a folder for adapter.safetensors")
+    base = "the base, of which the configuration is read: a folder or hub id (default: LORA's)"
+    add("--model", metavar="MODEL", help=base)
+
+
+def _run_import(args: Namespace) -> Answer:
+    from tenslora.integrations.importing import import_lora
+
+    imported = import_lora(args.source, args.out, model=args.model)
+    return Answer(imported.to_dict, lambda: str(imported))
+
+
 COMMANDS = (
     Command(
         "export",
@@ -75,5 +93,14 @@ COMMANDS = (
         needs=("torch", "safetensors"),
         usage="ADAPTER OUT [--to lora|merged|tuner|first_layer] [--rank N] [--model MODEL]",
         epilog="example:\n  tenslora export tenslora-run/ --to lora out/",
+    ),
+    Command(
+        "import",
+        "Read a plain LoRA of PEFT as an adapter of the family lora, bit for bit",
+        _fill_import,
+        _run_import,
+        extra="hf",
+        needs=("torch", "safetensors", "transformers"),
+        epilog="example:\n  tenslora import somebodys-lora/ out/",
     ),
 )

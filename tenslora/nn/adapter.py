@@ -318,6 +318,7 @@ class Adapter:
         rank: int | None = None,
         pad: bool = True,
         dtype: torch.dtype | None = None,
+        apart: bool = False,
     ) -> Exported:
         """Write the same update as a plain LoRA, the folder that PEFT, vLLM and others load.
 
@@ -334,6 +335,8 @@ class Adapter:
         pad : fill up with zeros to a rank that servers have room for: 8, 16, 32, 64, 128, 256, 320
             or 512.
         dtype : of the numbers; by default that of the cores, float32 at least.
+        apart : write modules in ``train`` to a file of their own, ``trained_modules.safetensors``,
+            under their names in the model, for servers that refuse ``modules_to_save``.
 
         Returns
         -------
@@ -355,7 +358,7 @@ class Adapter:
         from tenslora.nn.export import export_lora
 
         self._check_attached()
-        return export_lora(self, path, rank=rank, pad=pad, dtype=dtype)
+        return export_lora(self, path, rank=rank, pad=pad, dtype=dtype, apart=apart)
 
     def load(self, path: str | Path) -> None:
         """Read the values of a file that this adapter, or its equal, saved.

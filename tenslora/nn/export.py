@@ -24,10 +24,13 @@ from tenslora.spec import is_count
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
 
-__all__ = ["SERVED_RANKS", "Exported", "export_lora"]
+__all__ = ["APART", "SERVED_RANKS", "Exported", "export_lora"]
 
 #: The ranks for which servers make room (vLLM's ``max_lora_rank``, but for 1).
 SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+#: The file of modules that were trained whole, where they are kept apart.
+APART = "trained_modules.safetensors"
 
 _PREFIX = "base_model.model."
 
@@ -62,7 +65,8 @@ class Exported:
         that were written.
     modules : the number of weights.
     parameters : the numbers in the file that belong to LoRA.
-    train : the modules that were trained whole and are in the file too.
+    train : the modules that were trained whole and are written too.
+    apart : whether these are in a file of their own.
     """
 
     path: Path
@@ -72,6 +76,7 @@ class Exported:
     modules: int
     parameters: int
     train: tuple[str, ...] = ()
+    apart: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""
@@ -83,7 +88,9 @@ class Exported:
             f"{self.parameters:,} numbers",
             f"exact rank {self.exact_rank}, largest relative error {self.error:.1e}",
         ]
-        if self.train:
+        if self.train and self.apart:
+            lines.append(f"trained whole, in {APART}: {', '.join(self.train)}")
+        elif self.train:
             lines.append(f"modules_to_save: {', '.join(self.train)} (vLLM refuses these)")
         return "\n".join(lines)
 
@@ -95,6 +102,7 @@ def export_lora(
     rank: int | None = None,
     pad: bool = True,
     dtype: torch.dtype | None = None,
+    apart: bool = False,
 ) -> Exported:
     """Write an adapter as a plain LoRA; see :meth:`tenslora.Adapter.export_lora`."""
     _check_rank(rank, pad=pad)
@@ -116,19 +124,26 @@ def export_lora(
         len(written),
         sum(f.b.numel() + f.a.numel() for f in written.values()),
         adapter.design.train,
+        apart and bool(adapter.design.train),
     )
-    config = _config(adapter, linears, updates, stored)
+    inside = () if apart else adapter.design.train
+    config = _config(adapter, linears, updates, stored, inside)
     tensors = {
         f"{_PREFIX}{name}.{kind}.weight": value.contiguous()
         for name, factors in written.items()
         for kind, value in (("lora_A", factors.a), ("lora_B", factors.b))
     }
-    for name, value in install.trained_tensors(adapter.model, adapter.design.train).items():
-        tensors[_PREFIX + name] = whole(value).cpu().contiguous().clone()
+    trained = {
+        name: whole(value).cpu().contiguous().clone()
+        for name, value in install.trained_tensors(adapter.model, adapter.design.train).items()
+    }
+    tensors |= {_PREFIX + name: value for name, value in trained.items() if not apart}
     files = {
         "adapter_model.safetensors": to_bytes(tensors, {"format": "pt"}),
         "adapter_config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(),
     }
+    if report.apart:
+        files[APART] = to_bytes(trained, {"format": "pt"})
     write_new(Path(path), files)
     return report
 
@@ -182,19 +197,23 @@ def _error(full: Factors, written: Factors) -> float:
 
 
 def _config(
-    adapter: Adapter, linears: Mapping[str, Linear], names: Mapping[str, Any], rank: int
+    adapter: Adapter,
+    linears: Mapping[str, Linear],
+    names: Mapping[str, Any],
+    rank: int,
+    train: tuple[str, ...],
 ) -> dict[str, Any]:
     """PEFT's ``adapter_config.json``, every key that its loaders ask for."""
     model = describe(adapter)["model"]
     return {
         "peft_type": "LORA",
-        "task_type": _task(adapter, model["class"]),
+        "task_type": _task(adapter.model, model["class"], train),
         "base_model_name_or_path": model["name"] or None,
         "r": rank,
         "lora_alpha": rank,
         "lora_dropout": adapter.design.dropout,
         "target_modules": _targets(adapter.model, list(names)),
-        "modules_to_save": _modules_to_save(adapter.model, adapter.design.train) or None,
+        "modules_to_save": _modules_to_save(adapter.model, train) or None,
         "fan_in_fan_out": all(linears[name].transposed for name in names),
         "bias": "none",
         "use_rslora": False,
@@ -206,12 +225,12 @@ def _config(
     }
 
 
-def _task(adapter: Adapter, name: str) -> str | None:
+def _task(model: nn.Module, name: str, train: tuple[str, ...]) -> str | None:
     """PEFT's task; none where it would look for a trained head that this adapter has not."""
     task = next((t for end, t in _TASKS.items() if name.endswith(end)), None)
     heads = _HEADS.get(task or "", ())
-    there = [p for p, _ in adapter.model.named_modules() if p.endswith(heads)] if heads else []
-    trained = [p for p in adapter.design.train if p.endswith(heads)] if heads else []
+    there = [p for p, _ in model.named_modules() if p.endswith(heads)] if heads else []
+    trained = [p for p in train if p.endswith(heads)] if heads else []
     return task if not heads or (trained and set(there) <= set(trained)) else None
 
 
