@@ -22,7 +22,7 @@ def start_from_weights(model: nn.Module, bank: Bank) -> None:
     Parameters
     ----------
     model : with the targets that the bank's sites name.
-    bank : its cores drawn; on the meta device nothing is done.
+    bank : its cores drawn; those on the meta device are left alone.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def start_from_weights(model: nn.Module, bank: Bank) -> None:
         E311 where the weights have less than a rank.
     """
     bound, held = bank.bound, bank.cores()
-    if bound.family.start is None or any(core.is_meta for core in held.values()):
+    if bound.family.start is None or all(core.is_meta for core in held.values()):
         return
     network, sizes = bound.network, bound.sizes
     weights = np.full(core_shape(network.target, sizes), np.nan)
@@ -45,7 +45,8 @@ def start_from_weights(model: nn.Module, bank: Bank) -> None:
         weights[place] = _matrix(model, site, weights.shape[-2:])
     with torch.no_grad():
         for name, values in bound.filled(weights).items():
-            held[name].copy_(torch.from_numpy(values))
+            if not held[name].is_meta:  # a loader that fills in what was trained leaves it there
+                held[name].copy_(torch.from_numpy(values))
 
 
 def _matrix(model: nn.Module, site: Site, shape: tuple[int, ...]) -> np.ndarray:
