@@ -193,6 +193,9 @@ def _starts(page: Page) -> Iterator[str]:
     page.part("core-frozen-U").send_keys(Keys.SPACE)
     if not page.wait(lambda: page.text("frozen") == f"{7 * 1024:,}"):
         yield f"a frozen core is counted as {page.text('frozen')}"
+    page.choose("pissa")
+    if not page.wait(lambda: not page.text("notes")):
+        yield f"a family of the catalogue has notes: {page.text('notes')!r}"
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ def explore(request: str) -> str:
 def look(
     equation: str,
     *,
+    family: str = "",
     sizes: Mapping[str, Any] | None = None,
     zero: Collection[str] = (),
     frozen: Collection[str] = (),
@@ -43,11 +44,14 @@ def look(
     Parameters
     ----------
     equation : the text.
+    family : the name of a family of the catalogue, looked at as it is instead.
     sizes : of indices and ranks; those of a usual model where one is not named.
     zero, frozen : the cores that start at zero, and those that are not trained; names that are not
         in the equation are left out.
     literal : a term without a core in ``zero`` has none, instead of its first.
     """
+    if family:
+        return describe(tenslora.resolve(family), sizes or {})
     try:
         network = tenslora.parse(equation)
     except TensloraError as error:
@@ -60,13 +64,13 @@ def look(
         "init": dict.fromkeys((name for name in network.cores if name in zero), "zeros"),
         "frozen": [name for name in network.cores if name in frozen],
     }
-    family = tenslora.family(network, **settings, starts_nonzero=True)
+    made = tenslora.family(network, **settings, starts_nonzero=True)
     notes = []
     try:
         tenslora.family(network, **settings)
     except TensloraError as error:
         notes.append(told(error))
-    return describe(family, sizes or {}, notes)
+    return describe(made, sizes or {}, notes)
 
 
 def describe(

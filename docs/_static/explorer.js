@@ -97,7 +97,6 @@
   const family = () => families[at("family").value]; // none where the equation is the reader's own
   const ticked = (name) => [...at("cores").querySelectorAll(`input[name=${name}]:checked`)]
     .map((box) => box.value);
-  const starting = (name) => family().cores.filter((core) => core[name]).map((core) => core.name);
 
   const ask = async () => {
     clearTimeout(timer);
@@ -105,13 +104,13 @@
     if (!family() && !python) await wake();
     if (mine !== asked) return;
     if (!python) { if (family()) showFamily(); else refuse(); return; }
-    const starts = family() ? starting : ticked;
     const request = JSON.stringify({
+      family: at("family").value,
       equation: at("equation").value,
       sizes: Object.fromEntries(Object.entries(given).map(([index, text]) => [index, read(text)])),
-      zero: starts("zero"),
-      frozen: starts("frozen"),
-      literal: Boolean(family()) || literal,
+      zero: ticked("zero"),
+      frozen: ticked("frozen"),
+      literal,
     });
     try {
       const answer = JSON.parse(await python.answer(request));
@@ -302,7 +301,7 @@
   });
 
   const wanted = new URLSearchParams(location.search).get("family");
-  at("family").value = families[wanted] ? wanted : "lora";
+  at("family").value = Object.hasOwn(families, wanted) ? wanted : "lora";
   at("equation").value = family().equation;
   at("form").hidden = at("found").hidden = false;
   tell(say.idle);

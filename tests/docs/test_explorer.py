@@ -63,6 +63,16 @@ def test_a_start_from_which_nothing_trains_is_a_note():
     assert explore.look(OWN)["notes"] == []
 
 
+@pytest.mark.parametrize("name", ["pissa", "vera", "lora_xs"])
+def test_a_family_is_looked_at_as_the_catalogue_has_it(name):
+    family = tl.resolve(name)
+    found = explore.look(family.equation, family=name)
+    assert found["notes"] == []  # no core of pissa is zero: a copy is taken away
+    assert {c["name"] for c in found["cores"] if c["frozen"]} == family.frozen
+    sizes = {index["name"]: index["size"] for index in found["indices"]}
+    assert found["counts"]["trained"] == family.bind(sizes).trainable_parameters
+
+
 def test_a_rank_that_is_redundant_is_a_note():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # caught inside, not here
