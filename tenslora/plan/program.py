@@ -102,16 +102,6 @@ class Plan:
         """The best plan for every number of tokens, up to a million.
 
         Under a limit on memory it ends at the tokens that were planned for.
-
-        Examples
-        --------
-        >>> from tenslora.spec import parse
-        >>> n = parse("W[layer out in] = B[out r] C[layer r s] A[s in]")
-        >>> plan = make_plan(n, {"layer": 12, "out": 768, "in": 768, "r": 32, "s": 32})
-        >>> len(plan.table.starts) > 1
-        True
-        >>> plan.at(2).normal == plan.at(8192).normal
-        False
         """
         problem = self.problem
         most = MOST_TOKENS if problem.memory_limit is None else problem.tokens
@@ -124,6 +114,16 @@ class Plan:
         ------
         PlanError
             E403 for a number of tokens that is none.
+
+        Examples
+        --------
+        >>> from tenslora.spec import parse
+        >>> n = parse("W[layer out in] = B[out r] C[layer r s] A[s in]")
+        >>> plan = make_plan(n, {"layer": 12, "out": 768, "in": 768, "r": 32, "s": 32})
+        >>> len(plan.table.starts) > 1
+        True
+        >>> plan.at(2).normal == plan.at(8192).normal
+        False
         """
         _check_tokens(tokens)
         return self.table.at(index(tokens))
