@@ -191,3 +191,18 @@ def test_few_and_many_rows_are_one_update(attached, n, monkeypatch):
             found[-1].append(case.model(x))
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_fake_tensors(attached, grad):
+    """Shapes without numbers: nothing may be compared, kept, or read."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    case, _ = attached()
+    with torch.set_grad_enabled(grad):
+        expected = case.run()
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            found = case.model(mode.from_tensor(case.inputs["x"]))
+        assert type(found).__name__ == "FakeTensor"
+        assert found.shape == expected.shape
+        assert torch.equal(case.run(), expected)
