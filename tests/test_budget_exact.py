@@ -84,6 +84,68 @@ def test_of_all_choices_the_closest_on_random_equations(sized, more):
     assert count(network, {**target, **found}) == max(possible.values())
 
 
+SHAPES = {
+    "tucker": tl.family(TUCKER, init={"G": "zeros"}),
+    "cp": tl.family(CP, init={"U": "zeros"}),
+    "tt": tl.family(TRAIN, init={"B": "zeros"}),
+    "loha": tl.family(LOHA, init={"B": "zeros"}),
+    "frozen": tl.family(TUCKER, init={"G": "zeros"}, frozen=["U"]),
+}
+#: The mode whose rank a rate decides alone, and its bond.
+MODES = {"tucker": ("in", "a"), "cp": ("out", "r"), "frozen": ("out", "b")}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(sorted(SHAPES)),
+    st.sampled_from(["params", "bytes", "like"]),
+    st.integers(20, 500),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 12),
+    st.sampled_from([None, 0.1, 0.25, 0.5]),
+)
+def test_every_kind_of_limit_against_every_choice(kind, way, amount, step, least, most, rate):
+    """Parameters, bytes or another family; multiples, minima, maxima and rates beside them."""
+    family = SHAPES[kind]
+    network, bonds = family.network, family.bonds
+    lora = 1 + amount % 4
+    budget = {"params": amount, "bytes": amount, "like": lora * 3 * (10 + 12)}[way]
+    options = {
+        "params": {"params": amount},
+        "bytes": {"bytes": 4 * amount + 3},
+        "like": {"like": f"lora:{lora}"},
+    }[way]
+    frozen = () if way == "bytes" else family.frozen
+    low, steps, high = {}, {}, {}
+    for bond in bonds:
+        cap = rank_cap(network, bond, SIZES)
+        steps[bond] = 1 if cap is not None and cap < step else step
+        low[bond] = -(-least // steps[bond]) * steps[bond]
+        high[bond] = most
+    if rate is not None and kind in MODES:
+        mode, bond = MODES[kind]
+        low[bond] = high[bond] = max(1, math.floor(rate * SIZES[mode] + 1e-9))
+        steps[bond], options["compression"] = 1, {mode: rate}
+    possible = {}
+    for values in itertools.product(
+        *(range(low[b], min(high[b], 40) + 1, steps[b]) for b in bonds)
+    ):
+        ranks = dict(zip(bonds, values, strict=True))
+        entries = count(network, {**SIZES, **ranks}, frozen)
+        if entries <= budget and allowed(network, SIZES, ranks, low, steps):
+            possible[values] = entries
+    limits = {"minimum": least, "maximum": most, "multiple": step, "spread": math.inf}
+    try:
+        found = tl.ranks(family, SIZES, **options, **limits)
+    except SizeError as error:
+        assert error.code in ("E207", "E211"), error  # noqa: PT017
+        assert not possible
+        return
+    assert count(network, {**SIZES, **found}, frozen) == max(possible.values())
+    assert tuple(found.values()) in possible
+
+
 def by_hand(network, sizes, params, weights, spread):
     """The definition for a first round, step by step: level, window, closest, most even."""
     bonds, ones = network.bonds, dict.fromkeys(network.bonds, 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenslora.cli.command import Answer, Command, Parser
 from tenslora.cli.output import say
-from tenslora.cli.reading import add_family_settings, read_family, read_like, read_sizes
+from tenslora.cli.reading import add_family_settings, read_family, read_like, read_pairs, read_sizes
 from tenslora.errors import StateError, UsageError
 from tenslora.family import parse_ranks
 
@@ -96,6 +96,52 @@ def _run_compress(args: Namespace) -> Answer:
     return _written(compress(None, args.source, **_choice(args)), out)
 
 
+def _fill_fit(parser: Parser) -> None:
+    add = parser.add_argument
+    words = (
+        "a .npy or .safetensors file of updates, or a model and one fine-tuned from it; then OUT"
+    )
+    add("words", nargs="+", metavar="SOURCE", help=words)
+    targets = "of two models: endings of module names, such as query value"
+    add("--targets", nargs="+", default=[], metavar="NAME", help=targets)
+    train = "of two models: modules that were trained whole and come along, such as classifier"
+    add("--train", nargs="+", default=[], metavar="NAME", help=train)
+    paths = "of a stack: the modules, such as 'encoder.layer.{layer}.attention.self.{proj}'"
+    add("--paths", metavar="TEXT", help=paths)
+    labels = "of a stack: what stands for 0, 1, ... of a site: proj=query,key,value; repeatable"
+    add("--labels", nargs="+", default=[], metavar="SITE=A,B", help=labels)
+    _add_choice(parser)
+
+
+def _run_fit(args: Namespace) -> Answer:
+    *sources, last = args.words
+    if len(sources) not in (1, 2) or (len(sources) == 2) != bool(args.targets):
+        what = f"{len(sources)} sources" + (" and --targets" if args.targets else "") + " are given"
+        advice = "Write `fit UPDATES OUT`, or `fit BASE TUNED OUT --targets ...`."
+        raise UsageError("E801", what, advice=advice)
+    stack = {"--paths": args.paths, "--labels": args.labels}
+    other = stack if args.targets else {"--train": args.train}
+    for option, value in other.items():
+        if value:
+            what = f"{option} belongs to " + (
+                "a stack of updates" if args.targets else "two models"
+            )
+            raise UsageError("E801", what, advice="Leave it out.")
+    out, choice = _new_file(last), _choice(args)
+    if not args.targets:
+        from tenslora.integrations.fitting import fit_stack, read_stack
+
+        labels = {n: v.split(",") for n, v in read_pairs("labels of a site", args.labels).items()}
+        updates = read_stack(sources[0])
+        return _written(fit_stack(updates, paths=args.paths, labels=labels, **choice), out)
+    from tenslora.integrations.fitting import fit_models
+    from tenslora.integrations.pairs import load_pair
+
+    base, tuned = load_pair(sources[0], sources[1], args.targets)
+    found = fit_models(base, tuned, targets=args.targets, train=args.train, **choice)
+    return _written(found, out)
+
+
 def _fill_recompress(parser: Parser) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help=_SOURCE)
@@ -147,6 +193,18 @@ COMMANDS = (
         usage="SOURCE OUT --family NAME --ranks N | --params N | --like NAME:RANK | --energy PART",
         epilog="example:\n  tenslora compress lora-checkpoint/ small.safetensors "
         "--family lotr --energy 0.99",
+    ),
+    Command(
+        "fit",
+        "Write an adapter that comes closest to given updates, or to what fine-tuning changed",
+        _fill_fit,
+        _run_fit,
+        extra="hf",
+        needs=("torch", "safetensors"),
+        usage="UPDATES OUT | BASE TUNED OUT --targets NAME ... --family NAME --ranks N | ...",
+        epilog="examples:\n  tenslora fit updates.npy out.safetensors --family lotr --ranks 8\n"
+        "  tenslora fit base/ tuned/ out.safetensors --targets query value --train classifier "
+        "--family lora --energy 0.9",
     ),
     Command(
         "recompress",

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tenslora.decompose.ranking import keep_energy
+from tenslora.decompose.fitting import Fit
+from tenslora.decompose.ranking import has_spectra, keep_energies
 from tenslora.decompose.spectrum import ENERGIES
 from tenslora.decompose.updates import Updates
 from tenslora.errors import FitError, TensloraError
@@ -23,7 +24,9 @@ class Need:
     Attributes
     ----------
     energies : the parts of the energy.
-    rows : for each family, for each energy: its ranks by shape, parameters and energy.
+    rows : for each family, for each energy: its ranks by shape, parameters and energy, whether so
+        much was kept (``enough``), and how the ranks were ``found``: by spectra, or by a search,
+        whose numbers are upper bounds.
     left_out : the reason for each family without a row.
     """
 
@@ -38,12 +41,26 @@ class Need:
 
     def __repr__(self) -> str:
         head = ["family", *(f"{100 * part:g} %" for part in self.energies)]
-        head.append(f"ranks at {100 * self.energies[-1]:g} %")
-        lines = [head]
+        lines = [[*head, "ranks at the last that is kept"]]
         for name, row in self.rows.items():
-            ranks = [" ".join(f"{b}={r}" for b, r in one.items()) for one in row[-1]["ranks"]]
-            lines.append([name, *(f"{cell['parameters']:,}" for cell in row), " | ".join(ranks)])
-        return "\n".join([*columns(lines, words_last=True), *reasons(self.left_out)])
+            kept = [cell for cell in row if cell.get("enough", True)]
+            ranks = [" ".join(f"{b}={r}" for b, r in one.items()) for one in kept[-1]["ranks"]]
+            numbers = [_number(cell) for cell in row]
+            lines.append([name + " *" * _searched(row), *numbers, " | ".join(ranks)])
+        notes = [_SEARCHED] if any(map(_searched, self.rows.values())) else []
+        return "\n".join([*columns(lines, words_last=True), *notes, *reasons(self.left_out)])
+
+
+#: What the star behind a family means.
+_SEARCHED = "* found by fits at budgets in steps of a tenth: enough, and not always the least"
+
+
+def _searched(row: Sequence[Mapping[str, Any]]) -> bool:
+    return row[0].get("found") == "search"  # a table that was kept before does not say it
+
+
+def _number(cell: Mapping[str, Any]) -> str:
+    return f"{cell['parameters']:,}" if cell.get("enough", True) else f"> {cell['parameters']:,}"
 
 
 def needed(
@@ -53,8 +70,9 @@ def needed(
 ) -> Need:
     """Count the parameters at which each family keeps parts of the energy of updates.
 
-    Each shape of weights keeps that part. Families whose cores are no tree, such as CP, are left
-    out with that reason: their ranks have no spectrum.
+    Each shape of weights keeps that part. Families whose cores are no tree, such as CP, have no
+    spectrum: their numbers come from a search (:func:`keep_energy`), and are marked. Families that
+    cannot be fitted, or keep none of the parts where the search ends, are left out with the reason.
 
     Parameters
     ----------
@@ -73,7 +91,7 @@ def needed(
     >>> array = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
     >>> updates = [Updates(array, (0, 1), ("q", "k", "v"))]
     >>> needed(updates, ["lora", "tenslora.qkv_depth"], [0.5, 0.9])
-    family              50 %  90 %  ranks at 90 %
+    family              50 %  90 %  ranks at the last that is kept
     lora                 192   480  r=5
     tenslora.qkv_depth   190   469  a=8 b=7 c=3 d=2
     """
@@ -96,23 +114,33 @@ def _row(
 ) -> tuple[Mapping[str, Any], ...] | str:
     """Return the cells of one family, or the reason why there are none."""
     try:
-        return tuple(_cell(updates, family, part) for part in energies)
+        fits = []
+        for one in updates:
+            reading, array, sizes = one.read_by(family)
+            fits.append(keep_energies(reading, array, energies, sizes=sizes))
     except TensloraError as error:
         if error.code == "E905":
             raise
         return error.what
+    norms = [float((one.array**2).sum()) for one in updates]
+    found = "spectra" if has_spectra(family) else "search"
+    cells = [
+        _cell(column, norms, part, found)
+        for part, column in zip(energies, zip(*fits, strict=True), strict=True)
+    ]
+    if not any(cell["enough"] for cell in cells):
+        best = cells[-1]
+        what = f"it keeps {100 * best['energy']:.3g} % of the energy at {best['parameters']:,} "
+        return f"{what}parameters, where the search ends"
+    return tuple(cells)
 
 
-def _cell(updates: Sequence[Updates], family: Family, energy: float) -> dict[str, Any]:
-    fits, lost, total = [], 0.0, 0.0
-    for one in updates:
-        reading, array, sizes = one.read_by(family)
-        found = keep_energy(reading, array, energy, sizes=sizes)
-        fits.append(found)
-        norm = float((array**2).sum())
-        lost, total = lost + norm * found.error**2, total + norm
+def _cell(fits: Sequence[Fit], norms: Sequence[float], energy: float, found: str) -> dict[str, Any]:
+    lost = sum(norm * one.error**2 for one, norm in zip(fits, norms, strict=True))
     return {
-        "ranks": [found.bound.ranks for found in fits],
-        "parameters": sum(found.parameters for found in fits),
-        "energy": 1.0 - lost / total if total else 1.0,
+        "ranks": [one.bound.ranks for one in fits],
+        "parameters": sum(one.parameters for one in fits),
+        "energy": 1.0 - lost / sum(norms) if sum(norms) else 1.0,
+        "enough": all(one.energy >= energy for one in fits),
+        "found": found,
     }

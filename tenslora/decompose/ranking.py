@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,14 +14,15 @@ from tenslora.decompose.checking import check_target, complete_from
 from tenslora.decompose.fitting import Fit, fit
 from tenslora.decompose.problem import Array, Problem
 from tenslora.decompose.reduction import reduce
-from tenslora.decompose.shape import find_shape
+from tenslora.decompose.searching import Search, enough
+from tenslora.decompose.shape import Shape, find_shape
 from tenslora.decompose.starts import slices
-from tenslora.decompose.tree import make_tree, nested_svd
+from tenslora.decompose.tree import Tree, make_tree, nested_svd
 from tenslora.errors import FitError
 from tenslora.family import Family, resolve
 from tenslora.spec import Network
 
-__all__ = ["bond_spectra", "keep_energy"]
+__all__ = ["bond_spectra", "has_spectra", "keep_energies", "keep_energy"]
 
 _STEPS = 6
 
@@ -57,11 +58,11 @@ def bond_spectra(
     array = check_target(target)
     known = complete_from(family.network, array, sizes or {})
     network = family.network
-    shape = find_shape(network, family.frozen)
-    tree = None if shape is None or shape.kind in ("cp", "ring") else make_tree(shape)
-    if shape is None or tree is None or any(len(edge) > 1 for edge in tree.edges.values()):
+    hung = _hang(family)
+    if hung is None:
         what = f"the cores of {family.label} are no tree with one bond between two trained cores"
         raise FitError("E903", what, advice="Choose its ranks by a budget: params=...")
+    shape, tree = hung
     target = array.reshape([known[i] for i in network.target.indices])
     whole = {**known, **dict.fromkeys(network.bonds, 1)}
     found: dict[str, list[Array]] = {bond: [] for bond in network.bonds}
@@ -77,6 +78,23 @@ def bond_spectra(
         bond: np.array([np.pad(row, (0, longest[bond] - len(row))) for row in rows])
         for bond, rows in found.items()
     }
+
+
+def has_spectra(family: Family) -> bool:
+    """Whether the ranks of a family are told by singular values: its cores form a tree.
+
+    >>> has_spectra(resolve("metatt4")), has_spectra(resolve("lorta"))
+    (True, False)
+    """
+    return _hang(family) is not None
+
+
+def _hang(family: Family) -> tuple[Shape, Tree] | None:
+    shape = find_shape(family.network, family.frozen)
+    tree = None if shape is None or shape.kind in ("cp", "ring") else make_tree(shape)
+    if shape is None or tree is None or any(len(edge) > 1 for edge in tree.edges.values()):
+        return None
+    return shape, tree
 
 
 def _widest(network: Network, small: Problem) -> dict[str, int]:
@@ -103,22 +121,30 @@ def keep_energy(
     *,
     sizes: Mapping[str, int] | None = None,
     sweeps: int = 20,
+    most: int | None = None,
 ) -> Fit:
     """Fit a family at the fewest parameters that keep a part of the energy of the updates.
 
-    The ranks cut every bond where the energy behind it falls below one threshold, common to all
-    bonds. It lies between the whole of what may be lost (each bond loses at least its tail) and an
-    equal share for each bond (a nested decomposition loses at most the sum), and is halved in on.
+    Where the cores form a tree, the ranks cut every bond where the energy behind it falls below one
+    threshold, common to all bonds. It lies between the whole of what may be lost (each bond loses
+    at least its tail) and an equal share for each bond (a nested decomposition loses at most the
+    sum), and is halved in on. Other families (CP, rings, products, frozen cores) have no spectrum:
+    they are fitted at budgets that rise by a tenth, the ranks chosen as by :func:`tenslora.ranks`,
+    and the budget is halved in on. A fit can miss what a family could do, so that what such a
+    search finds is enough, and not always the least.
 
     Parameters
     ----------
-    family, target, sizes, sweeps : as for :func:`fit`; the cores have to form a tree.
+    family, target, sizes, sweeps : as for :func:`fit`.
     energy : the part of the squared norm that is to stay, such as 0.99.
+    most : parameters at which a search ends; by default twice those of LoRA of the updates' own
+        ranks. The cores of a tree need none.
 
     Raises
     ------
     FitError
-        E903 as :func:`bond_spectra`, E905 for an energy outside (0, 1).
+        E903 for a family whose frozen cores come from the weights of the model, E904 where a search
+        ends before so much is kept, E905 for an energy outside (0, 1).
 
     Examples
     --------
@@ -126,14 +152,54 @@ def keep_energy(
     >>> target = np.diag([3.0, 1.0, 0.1])[None, None]
     >>> [keep_energy("lora", target, part).bound.ranks["r"] for part in (0.8, 0.99, 0.9999)]
     [1, 2, 3]
+    >>> keep_energy("lorta", target, 0.99, sizes={"head": 1}).bound.ranks
+    {'r': 2}
     """
-    number = isinstance(energy, (int, float)) and not isinstance(energy, bool)
-    if not number or not 0.0 < energy < 1.0:
-        what = f"energy={energy!r} is out of range"
-        raise FitError("E905", what, advice="Give a part between 0 and 1, such as 0.99.")
     family = resolve(family)
-    spectra = bond_spectra(family, target, sizes=sizes)
-    array = np.asarray(target, dtype=np.float64)
+    (found,) = keep_energies(family, target, [energy], sizes=sizes, sweeps=sweeps, most=most)
+    if found.energy < energy:
+        ranks = " ".join(f"{bond}={rank}" for bond, rank in found.bound.ranks.items())
+        what = f"{family.label} keeps {100 * found.energy:.3g} % of the energy at {ranks}, "
+        what += f"{found.parameters:,} parameters, and {100 * energy:g} % is wanted"
+        raise FitError("E904", what, advice="Search further: most=..., or take another family.")
+    return found
+
+
+def keep_energies(
+    family: Family,
+    target: ArrayLike,
+    energies: Sequence[float],
+    *,
+    sizes: Mapping[str, int] | None = None,
+    sweeps: int = 20,
+    most: int | None = None,
+) -> list[Fit]:
+    """Fit a family for several parts of the energy, as :func:`keep_energy` does for one.
+
+    A search that ends too soon gives its largest fit: look at its energy.
+    """
+    for energy in energies:
+        number = isinstance(energy, (int, float)) and not isinstance(energy, bool)
+        if not number or not 0.0 < energy < 1.0:
+            what = f"energy={energy!r} is out of range"
+            raise FitError("E905", what, advice="Give a part between 0 and 1, such as 0.99.")
+    array = check_target(target)
+    if has_spectra(family):
+        spectra = bond_spectra(family, array, sizes=sizes)
+        return [_by_spectra(family, array, part, spectra, sizes, sweeps) for part in energies]
+    limit = enough(array) if most is None else most
+    search = Search(family, array, sizes or {}, limit, sweeps)
+    return [search.keep(part) for part in energies]
+
+
+def _by_spectra(
+    family: Family,
+    array: Array,
+    energy: float,
+    spectra: Mapping[str, Array],
+    sizes: Mapping[str, int] | None,
+    sweeps: int,
+) -> Fit:
     total = float((array**2).sum())
     lost = 1.0 - energy
 

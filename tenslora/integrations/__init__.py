@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tenslora.integrations.compressing import compress, recompress
     from tenslora.integrations.demonstration import demo
     from tenslora.integrations.finetuning import Report, finetune
+    from tenslora.integrations.fitting import fit_models, fit_stack
     from tenslora.integrations.updates import read_updates
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "compress",
     "demo",
     "finetune",
+    "fit_models",
+    "fit_stack",
     "read_updates",
     "recompress",
 ]
@@ -50,6 +53,8 @@ _LAZY = {
     "demo": "demonstration",
     "Report": "finetuning",
     "finetune": "finetuning",
+    "fit_models": "fitting",
+    "fit_stack": "fitting",
     "read_updates": "updates",
 }
 

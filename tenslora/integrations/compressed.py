@@ -31,6 +31,7 @@ class Compressed:
     errors : the same for each weight, by its name; 0, or infinity, where its update is zero.
     parameters : those of the new adapter.
     before : those of the source; ``None`` where it was no adapter.
+    covered : of the difference of two models the part of the energy that lies in the targets.
     """
 
     adapter: Adapter
@@ -39,6 +40,7 @@ class Compressed:
     errors: Mapping[str, float]
     parameters: int
     before: int | None = None
+    covered: float | None = None
 
     def worst(self, count: int = _SHOWN) -> dict[str, float]:
         """Return the weights with the largest errors, from the worst on."""
@@ -56,6 +58,7 @@ class Compressed:
             "equation": self.adapter.family.equation,
             "parameters": self.parameters,
             "before": self.before,
+            "covered": self.covered,
             "error": self.error,
             "energy": 1.0 - self.error**2,
             "errors": dict(self.errors),
@@ -68,6 +71,8 @@ class Compressed:
         if self.before is not None:
             text += f", {self.before:,} before"
         lines = [f"{text}; relative error {self.error:.3g}: {energy:.2f} % of the energy"]
+        if self.covered is not None:
+            lines.append(f"the targets hold {100 * self.covered:.2f} % of what was changed")
         for name, found in self.fits.items():
             ranks = " ".join(f"{bond}={rank}" for bond, rank in found.bound.ranks.items())
             lines.append(f"{name}: {found.bound.family.label} {ranks} ({found.method})")
@@ -97,12 +102,13 @@ class Tally:
             self.lost, self.total = self.lost + lost, self.total + total
             self.errors[str(site)] = _relative(lost, total)
 
-    def compressed(self, adapter: Adapter, before: int | None) -> Compressed:
+    def compressed(
+        self, adapter: Adapter, before: int | None, covered: float | None = None
+    ) -> Compressed:
         """Return the report."""
         error = _relative(self.lost, self.total)
-        return Compressed(
-            adapter, self.fits, error, self.errors, adapter.trainable_parameters, before
-        )
+        count = adapter.trainable_parameters
+        return Compressed(adapter, self.fits, error, self.errors, count, before, covered)
 
 
 def _relative(lost: float, total: float) -> float:

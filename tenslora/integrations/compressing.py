@@ -31,6 +31,8 @@ __all__ = ["choose_budget", "compress", "fit_sites", "recompress"]
 
 Arrays = Mapping[Site, NDArray[np.float64]]
 
+_ROUNDING = 1e-7
+
 
 def compress(
     model: nn.Module | None,
@@ -214,8 +216,9 @@ def recompress(source: Adapter | str | Path, tolerance: float) -> Compressed:
     """Replace a trained adapter by one of the same family at the lowest ranks that keep its update.
 
     The ranks are those of the adapter's own spectra (:func:`tenslora.decompose.keep_energy`), and
-    the cores come orthogonal but for one, the gauge in which bonds can be cut best. Sites, scale,
-    dropout, modules in ``train`` and the name stay. The parameters are new, and so has to be the
+    the cores come orthogonal but for one, the gauge in which bonds can be cut best. Where there are
+    no spectra, as in CP, lower ranks are searched for. Sites, scale, dropout, modules in ``train``
+    and the name stay. The parameters are new, and so has to be the
     optimiser: nothing of its state is carried over.
 
     Parameters
@@ -226,32 +229,49 @@ def recompress(source: Adapter | str | Path, tolerance: float) -> Compressed:
     Raises
     ------
     FitError
-        E903 for a family whose cores are no tree, E905 for a tolerance outside (0, 1), E902 for an
-        update that is not finite; the model is as it was.
+        E903 for a family with frozen cores, E904 where a search finds no lower ranks, E905 for a
+        tolerance outside [1e-7, 1), E902 for an update that is not finite; the model is as it was.
     AttachError
         E510, E511 for an adapter that is not attached, or merged.
     StateError
         As :func:`tenslora.load` and :func:`tenslora.load_lora` say, for a file.
     """
     good = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
-    if not good or not 0.0 < tolerance < 1.0:
+    if not good or not _ROUNDING <= tolerance < 1.0:
         what = f"tolerance={tolerance!r} is out of range"
-        raise FitError("E905", what, advice="Give a part between 0 and 1, such as 0.01.")
+        advice = f"Give a part from {_ROUNDING:g}, the rounding of cores, to 1, such as 0.01."
+        raise FitError("E905", what, advice=advice)
     adapter = source if isinstance(source, Adapter) else load_alone(source)
     adapter._check_attached()
     adapter._check_merged(False, "Unmerge it first.")
     groups, tally, arrays = [], Tally(), dict(deltas(adapter))
     for group in adapter.design.groups:
         bound = group.bound
-        sizes = {i: n for i, n in bound.sizes.items() if i not in bound.ranks}
-        unit = replace(bound.family, scale=Scale("constant"))
-        target = _target(group, arrays) / bound.scale
-        found = keep_energy(unit, target, 1.0 - tolerance**2, sizes=sizes)
+        found = _lower(bound, _target(group, arrays), tolerance)
         kept = replace(group, bound=Bound(bound.family, found.bound.sizes, bound.scale))
         groups.append(kept)
         tally.add(kept, replace(found, bound=kept.bound), arrays)
     made = _built(adapter, groups, tally.fits)
     return tally.compressed(made, adapter.trainable_parameters)
+
+
+def _lower(bound: Bound, target: NDArray[np.float64], tolerance: float) -> Fit:
+    """Fit a family to its own update at the lowest ranks, for scale 1."""
+    family = bound.family
+    if family.frozen:
+        what = f"the frozen cores of {family.label} belong to its ranks: they cannot be lowered"
+        raise FitError("E903", what, advice="Compress it to a family without frozen cores.")
+    sizes = {i: n for i, n in bound.sizes.items() if i not in bound.ranks}
+    unit = replace(family, scale=Scale("constant"))
+    energy, most = 1.0 - tolerance**2, bound.trainable_parameters
+    try:
+        return keep_energy(unit, target / bound.scale, energy, sizes=sizes, most=most)
+    except FitError as error:
+        if error.code != "E904":
+            raise
+        what = f"no lower ranks of {family.label} were found that keep its update within "
+        advice = "Raise the tolerance, or leave it as it is."
+        raise FitError("E904", f"{what}{tolerance:g}", advice=advice) from None
 
 
 def _built(adapter: Adapter, groups: Sequence[Group], fits: Mapping[str, Fit]) -> Adapter:

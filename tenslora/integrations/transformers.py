@@ -30,6 +30,7 @@ __all__ = [
     "default_train",
     "encode",
     "load_model",
+    "locate",
     "random_states_kept",
 ]
 
@@ -119,7 +120,7 @@ def load_model(name: str, task: Task, *, seed: int = 0) -> Loaded:
     DataError
         E707 where it cannot be loaded or does not fit the task, E710 where a package is missing.
     """
-    where, local = _locate(name)
+    where, local = locate(name)
     options: dict[str, Any] = {"local_files_only": local}
     names = dict(enumerate(task.classes))
     with quiet(), random_states_kept(seed):
@@ -150,7 +151,8 @@ def load_model(name: str, task: Task, *, seed: int = 0) -> Loaded:
     return Loaded(model, processor, task.kind, name)
 
 
-def _locate(name: str) -> tuple[str, bool]:
+def locate(name: str) -> tuple[str, bool]:
+    """Return where a model lies, and whether it is a folder: the hub is then not asked (E707)."""
     if name == MINILM:
         return str(check_minilm()), True
     path = Path(name).expanduser()

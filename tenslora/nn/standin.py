@@ -22,7 +22,7 @@ from tenslora.nn.spans import within
 from tenslora.nn.state import load, read_file
 from tenslora.spec import slot_size
 
-__all__ = ["ADAPTER_FILE", "adapter_file", "load_alone"]
+__all__ = ["ADAPTER_FILE", "adapter_file", "load_alone", "stand_in"]
 
 #: The name of an adapter's file in the folder of a run.
 ADAPTER_FILE = "adapter.safetensors"
@@ -98,14 +98,38 @@ def _root(kind: str, name: str) -> nn.Module:
     return root  # type: ignore[no-any-return]
 
 
+def stand_in(
+    shapes: Mapping[str, tuple[int, int]],
+    *,
+    kind: str = "",
+    name: str = "",
+    transposed: bool = False,
+) -> nn.Module:
+    """Make a model of linear layers alone, of weights without values and of no known dtype.
+
+    Parameters
+    ----------
+    shapes : (out, in) by the path of the layer.
+    kind, name : the class and the name of the model that it stands for.
+    transposed : whether the weights are kept as (in, out).
+
+    Examples
+    --------
+    >>> [name for name, _ in stand_in({"layers.0.q": (8, 8)}).named_parameters()]
+    ['layers.0.q.weight']
+    """
+    root = _root(kind, name)
+    for place, (out, width) in shapes.items():
+        layer = Conv1D(width, out, "unknown") if transposed else Linear(out, width, "unknown")
+        _put_module(root, place, layer)
+    return root
+
+
 def _stand_in_of_lora(found: Checkpoint) -> nn.Module:
     """The weights that a LoRA's matrices tell of; of what dtype they are, they do not tell."""
-    root = _root(*found.base)
-    for place, (b, a) in found.pairs.items():
-        out, width = b.shape[0], a.shape[1]
-        turned = found.transposed
-        layer = Conv1D(width, out, "unknown") if turned else Linear(out, width, "unknown")
-        _put_module(root, place, layer)
+    shapes = {place: (b.shape[0], a.shape[1]) for place, (b, a) in found.pairs.items()}
+    kind, name = found.base
+    root = stand_in(shapes, kind=kind, name=name, transposed=found.transposed)
     _put_trained(root, found.others)
     return root
 

@@ -13,7 +13,7 @@ from tenslora.nn.site import Site
 from tenslora.nn.spans import view
 from tenslora.spec import core_shape
 
-__all__ = ["start_from_weights"]
+__all__ = ["matrix_of", "start_from_weights"]
 
 
 def start_from_weights(model: nn.Module, bank: Bank) -> None:
@@ -42,14 +42,14 @@ def start_from_weights(model: nn.Module, bank: Bank) -> None:
         what = f"{bound.family.label} starts from the weights, and several share one matrix"
         raise AttachError("E519", what, advice="Give each target a place of its own.")
     for site, place in zip(bank.sites, places, strict=True):
-        weights[place] = _matrix(model, site, weights.shape[-2:])
+        weights[place] = matrix_of(model, site, weights.shape[-2:])
     with torch.no_grad():
         for name, values in bound.filled(weights).items():
             if not held[name].is_meta:  # a loader that fills in what was trained leaves it there
                 held[name].copy_(torch.from_numpy(values))
 
 
-def _matrix(model: nn.Module, site: Site, shape: tuple[int, ...]) -> np.ndarray:
+def matrix_of(model: nn.Module, site: Site, shape: tuple[int, ...]) -> np.ndarray:
     """The part of a weight that a site covers, (out, in), in float64."""
     weight = getattr(model.get_submodule(site.path), "weight", None)
     if (

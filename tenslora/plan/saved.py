@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenslora.plan.cost import entries
+from tenslora.plan.product import Product
 from tenslora.plan.program import Plan
 from tenslora.plan.steps import Part
 
@@ -14,7 +15,7 @@ def saved_per_token(plan: Plan) -> int:
 
     A stage whose tensor is trained keeps what it reads: the first one of a term x (once for all
     terms and for all sites that read one x), later ones their part of ``h`` for each site over
-    which it differs.
+    which it differs. A plan that runs as x A B keeps x and x A.
 
     Examples
     --------
@@ -26,6 +27,8 @@ def saved_per_token(plan: Plan) -> int:
     20
     """
     sizes, varying = plan.sizes, set(plan.problem.varying())
+    if plan.normal and plan.product is not None:
+        return _of_product(plan, plan.product)
     x, total = 0, 0
     for chain in plan.chains:
         carried: frozenset[str] = frozenset()
@@ -41,6 +44,15 @@ def saved_per_token(plan: Plan) -> int:
     return x + total
 
 
+def _of_product(plan: Plan, product: Product) -> int:
+    varying, sizes = set(plan.problem.varying()), plan.sizes
+    first = any(_trained(plan, factor.first) for factor in product.factors)
+    second = any(_trained(plan, factor.second) for factor in product.factors)
+    x = entries((*plan.network.input, *sorted(varying)), sizes)
+    h = product.rank * entries(sorted(varying.union(product.first_sites)), sizes)
+    return x * first + h * second
+
+
 def saved_once(plan: Plan) -> int:
     """Count the numbers of the hoisted results that a forward keeps, whatever the tokens.
 
@@ -52,13 +64,12 @@ def saved_once(plan: Plan) -> int:
     >>> saved_once(make_plan(n, {"out": 80, "in": 80, "a": 4, "b": 2}))  # G U, 2 x 80
     160
     """
-    steps = {
-        step.result.name: entries(step.result.indices, plan.sizes)
-        for chain in plan.chains
-        for stage in chain.stages
-        if _trained(plan, stage.part)
-        for step in stage.part.steps
-    }
+    if plan.normal and plan.product is not None:
+        parts = [part for f in plan.product.factors for part in (f.first, f.second)]
+    else:
+        stages = (stage for chain in plan.chains for stage in chain.stages)
+        parts = [stage.part for stage in stages if _trained(plan, stage.part)]
+    steps = {s.result.name: entries(s.result.indices, plan.sizes) for p in parts for s in p.steps}
     return sum(steps.values())
 
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 import tenslora as tl
-from tenslora.decompose import Updates, bond_spectra, keep_energy, needed, spectrum, stack
+from tenslora.decompose import (
+    Updates,
+    bond_spectra,
+    keep_energy,
+    needed,
+    ranking,
+    spectrum,
+    stack,
+)
 from tenslora.errors import FitError
 
 GENERATOR = np.random.default_rng(0)
@@ -81,26 +89,88 @@ def test_lora_needs_the_rank_of_the_worst_cut():
     assert found.bound.ranks == {"r": int(np.argmax(kept >= 0.99)) + 1}
 
 
+def cp(rank, seed=1):
+    """A planted CP tensor over layer, proj, out, in, with components that fall off."""
+    generator = np.random.default_rng(seed)
+    factors = [generator.standard_normal((n, rank)) for n in (4, 3, 12, 10)]
+    factors = [factor / np.linalg.norm(factor, axis=0) for factor in factors]
+    return np.einsum("lr,pr,or,ir,r->lpoi", *factors, 0.5 ** np.arange(rank))
+
+
+CP = tl.family("W[layer proj out in] = B[out r] L[layer r] P[proj r] A[in r]", init={"B": "zeros"})
+
+
+def test_cp_needs_the_rank_that_was_planted():
+    """No spectrum tells it: it is searched for, and the step below misses."""
+    planted = cp(5)
+    found = keep_energy(CP, planted, 1 - 1e-8)
+    assert found.bound.ranks == {"r": 5}
+    assert keep_energy(CP, planted, 0.7).bound.ranks["r"] < 5
+
+
+#: Two projections that one matrix cannot serve: no rank of it keeps much more than a half.
+NOISE = Updates(GENERATOR.standard_normal((2, 2, 5, 4)), (0, 1), ("q", "k"))
+TIED = tl.family("W[layer proj out in] = B[out r] A[r in] d[layer r]", init={"B": "zeros"})
+
+
+@pytest.mark.parametrize("name", ["tensor_ring", "loha", "vera", "block_term"])
+def test_a_search_keeps_the_energy_and_says_where_it_ends(name):
+    family, array, sizes = NOISE.read_by(tl.resolve(name))
+    found = keep_energy(family, array, 0.4, sizes=sizes)
+    assert found.energy >= 0.4
+    assert found.parameters == found.bound.trainable_parameters
+    again = keep_energy(family, array, 0.4, sizes=sizes)
+    assert again.bound.ranks == found.bound.ranks
+    least = tl.fit(family, array, 1, sizes=sizes)
+    with pytest.raises(FitError, match=f"E904: {family.label} keeps .* % of the energy at"):
+        keep_energy(family, array, 0.999, sizes=sizes, most=least.parameters)
+
+
+def test_a_search_tries_no_more_than_a_few_budgets(monkeypatch):
+    from tenslora.decompose import searching
+
+    made, usual = [], searching.fit
+    monkeypatch.setattr(searching, "fit", lambda *a, **k: made.append(a[2]) or usual(*a, **k))
+    family, array, sizes = NOISE.read_by(CP)
+    ranking.keep_energies(family, array, (0.5, 0.9, 0.99), sizes=sizes)
+    assert len(made) == len({tuple(ranks.values()) for ranks in made}) <= 3 * 8
+
+
+def test_cores_from_weights_have_no_place_in_updates():
+    with pytest.raises(FitError) as info:
+        keep_energy("lora_xs", ARRAY, 0.9)
+    assert str(info.value) == (
+        "E903: cores U, V of lora_xs are filled from the weights of the model, "
+        "which the updates do not hold\n  Fit it with cores= and ranks of your choice."
+    )
+
+
 def test_the_table_of_families():
-    found = needed([UPDATES, UPDATES], ["lora", "lorta", "tied_lora", "fact_tt"], [0.9, 0.99])
-    assert list(found.rows) == ["lora", "fact_tt"]
-    one = needed([UPDATES], ["lora"], [0.9, 0.99])
-    for both, single in zip(found.rows["lora"], one.rows["lora"], strict=True):
-        assert both["parameters"] == 2 * single["parameters"]
-        assert both["energy"] == pytest.approx(single["energy"])
-    assert "no tree" in found.left_out["lorta"]
+    families = ["lora", CP, "lora_xs", "fact_tt", TIED]
+    found = needed([NOISE, NOISE], families, [0.9, 0.99])
+    assert list(found.rows) == ["lora", CP.label, "fact_tt"]
+    one = needed([NOISE], ["lora", CP], [0.9, 0.99])
+    for name in ("lora", CP.label):
+        for both, single in zip(found.rows[name], one.rows[name], strict=True):
+            assert both["parameters"] == 2 * single["parameters"]
+            assert both["energy"] == pytest.approx(single["energy"])
+            assert both["enough"]
+    assert [row[0]["found"] for row in found.rows.values()] == ["spectra", "search", "spectra"]
+    assert "from the weights" in found.left_out["lora_xs"]
+    assert "where the search ends" in found.left_out[TIED.label]
     assert found.to_dict()["energies"] == [0.9, 0.99]
-    assert repr(found).splitlines()[0].split() == [
-        "family",
-        "90",
-        "%",
-        "99",
-        "%",
-        "ranks",
-        "at",
-        "99",
-        "%",
-    ]
+    first, _, starred, _, note, *_ = repr(found).splitlines()
+    assert " ".join(first.split()) == "family 90 % 99 % ranks at the last that is kept"
+    assert starred.startswith(f"{CP.label} *")
+    assert note.startswith("* found by fits at budgets")
+
+
+def test_what_a_search_did_not_reach_is_said():
+    found = needed([NOISE], [TIED], [0.1, 0.99])
+    first, last = found.rows[TIED.label]
+    assert first["enough"]
+    assert not last["enough"]
+    assert f"> {last['parameters']:,}" in repr(found)
 
 
 def test_a_tied_family_is_measured_on_every_site():
@@ -129,7 +199,7 @@ def test_pieces_are_stacked_by_shape():
     ("call", "text"),
     [
         (
-            lambda: keep_energy("lorta", ARRAY, 0.9, sizes={"head": 3}),
+            lambda: bond_spectra("lorta", ARRAY, sizes={"head": 3}),
             "E903: the cores of lorta are no tree with one bond between two trained cores\n"
             "  Choose its ranks by a budget: params=...",
         ),

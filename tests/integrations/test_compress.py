@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 import tenslora as tl
+from tenslora.decompose import fit, keep_energy, searching
 from tenslora.errors import AttachError, FitError, SizeError, StateError
+from tenslora.integrations import compressing
 from tenslora.integrations.compressing import compress, recompress
 
 
@@ -181,12 +183,38 @@ def test_a_tolerance_is_kept_and_lowers_parameters(model, trained):
     assert found.adapter.bounds["8x8"].scale == scale
 
 
-def test_what_cannot_be_recompressed_stays(model, trained):
-    for tolerance in (0.0, 1.0, "a"):
+def test_what_cannot_be_recompressed_stays(model, trained, monkeypatch):
+    for tolerance in (0.0, 1e-9, 1.0, "a"):
         with pytest.raises(FitError, match="E905"):
             recompress(trained, tolerance)
+    vera = tl.attach(model, "vera", targets=["q", "k"], ranks=2, name="vera")
+    with pytest.raises(FitError) as info:
+        recompress(vera, 0.1)
+    text = "E903: the frozen cores of vera belong to its ranks: they cannot be lowered"
+    assert str(info.value).startswith(text)
     lorta = tl.attach(model, "lorta", targets=["q", "k"], ranks=2, sizes={"head": 2}, name="cp")
-    with pytest.raises(FitError, match="E903"):
-        recompress(lorta, 0.1)
-    assert lorta.attached
-    assert trained.attached
+    monkeypatch.setattr(compressing, "keep_energy", lambda *a, **k: keep_energy(*a, **k, sweeps=1))
+    with torch.no_grad():
+        for parameter in lorta.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    monkeypatch.setattr(searching, "fit", lambda *a, **k: fit(*a, **{**k, "method": "als"}))
+    with pytest.raises(FitError) as info:
+        recompress(lorta, 1e-6)  # one sweep from a drawn start is not enough
+    assert str(info.value) == (
+        "E904: no lower ranks of lorta were found that keep its update within 1e-06\n"
+        "  Raise the tolerance, or leave it as it is."
+    )
+    assert tl.adapters(model) == {"default": trained, "vera": vera, "cp": lorta}
+
+
+def test_ranks_of_cp_are_searched_for(model):
+    small = tl.attach(model, "lorta", targets=["q", "k"], ranks=2, sizes={"head": 2})
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    before = stacked(small)
+    grown = compress(model, small, "lorta", ranks=4, sizes={"head": 2}, name="grown").adapter
+    found = recompress(grown, 1e-3)
+    assert found.adapter.bounds["8x8"].ranks == {"r": 2}
+    distance = np.linalg.norm(stacked(found.adapter) - before) / np.linalg.norm(before)
+    assert distance < 1e-3
