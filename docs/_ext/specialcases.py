@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
-from order import order_of
+from order import Order, order_of
 
 import tenslora
 from tenslora.algebra.proof import format_ranks
@@ -27,7 +28,9 @@ def special_cases(folder: Path) -> str:
         f"**{counts['proved']:,} are proved**, {counts['free']:,} of them at ranks made of ranks",
         f"alone; **{counts['refuted']:,} are refuted** by a counterexample; and",
         f"**{counts['undecided']:,} are undecided**.",
-        "`tenslora lattice --counts` prints the same.\n",
+        "`tenslora lattice --counts` prints the same. The refuted are all in a few families:\n",
+        *_refuted(found),
+        "",
         "With ranks as large as you please every family that reaches all of the tensor contains",
         "every other. The picture is of the stricter order, in which no rank grows with the number",
         "of layers or features: the general families on the left, special cases to the right,",
@@ -52,3 +55,19 @@ def special_cases(folder: Path) -> str:
 
 def _fold(title: str, body: str) -> str:
     return f":::{{dropdown}} {title}\n{body}\n:::\n"
+
+
+def _refuted(found: Order) -> list[str]:
+    """Return a table of the families that are not everything, and what LoRA has that they lack."""
+    pairs = [pair for pair in found.verdicts if found.kind(*pair) == "refuted"]
+    counts = Counter(general for _, general in pairs)
+
+    def reason(general: str) -> str:
+        text: str = found.record("lora", general).get("reason", "")
+        return text.replace("|", "and")
+
+    rows = [
+        f"| [{name}](families/{name}.md) | {count} | {reason(name)} |"
+        for name, count in counts.most_common()
+    ]
+    return ["| larger family | refuted | why LoRA is not in it |", "|---|---|---|", *rows]
