@@ -18,17 +18,20 @@ from tenslora.errors import RedundantRankWarning, TensloraError, TensloraWarning
 from tenslora.family import (
     Bound,
     Family,
+    Wrapped,
     add,
     block_term,
     budget_table,
     check,
     compose,
     cp,
+    dora,
     embeds,
     family,
     freeze,
     hadamard,
     hierarchical_tucker,
+    hira,
     isoparameters,
     isorank,
     join,
@@ -42,6 +45,7 @@ from tenslora.family import (
     rename,
     resolve,
     restrict,
+    router,
     split,
     squeeze,
     tensor_ring,
@@ -50,6 +54,7 @@ from tenslora.family import (
     transpose,
     tucker,
     untie,
+    wrap,
 )
 from tenslora.init import InitRule
 from tenslora.late import when_imported
@@ -76,6 +81,7 @@ __all__ = [
     "TensLoraConfig",
     "TensloraError",
     "TensloraWarning",
+    "Wrapped",
     "active",
     "adapters",
     "add",
@@ -85,6 +91,7 @@ __all__ = [
     "check",
     "compose",
     "cp",
+    "dora",
     "embeds",
     "families",
     "family",
@@ -92,6 +99,7 @@ __all__ = [
     "freeze",
     "hadamard",
     "hierarchical_tucker",
+    "hira",
     "isoparameters",
     "isorank",
     "join",
@@ -108,6 +116,7 @@ __all__ = [
     "rename",
     "resolve",
     "restrict",
+    "router",
     "split",
     "squeeze",
     "tensor_ring",
@@ -116,6 +125,7 @@ __all__ = [
     "transpose",
     "tucker",
     "untie",
+    "wrap",
 ]
 
 _LAZY_NAMES = dict.fromkeys(

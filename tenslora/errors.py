@@ -84,6 +84,8 @@ CODES: dict[str, str] = {
     "E309": "a seed that is not a non-negative integer",
     "E310": "two families whose settings do not go together",
     "E311": "a start from the weights that does not fit the equation or the weights",
+    "E312": "a family in a wrapper where an equation is wanted",
+    "E313": "an unknown wrapper, or one that does not fit the family",
     "E320": "a picture of an unknown kind",
     # adapters on models
     "E401": "an unknown mode of a plan",
@@ -118,6 +120,8 @@ CODES: dict[str, str] = {
     "E517": "an adapter that cannot be lifted to another family",
     "E518": "an adapter that a plain LoRA does not hold",
     "E519": "weights that an adapter cannot start from",
+    "E520": "something that an adapter in a wrapper does not do",
+    "E521": "weights or layers that a wrapper cannot work with",
     "E530": "a method of PEFT's own that has the name of this one",
     "E531": "settings of a PEFT configuration that do not go together",
     "E532": "modules of a PEFT adapter that are not where they were",
@@ -169,6 +173,7 @@ CODES: dict[str, str] = {
     "E903": "a family that cannot be fitted, or not in this way",
     "E904": "a fit that misses the tolerance",
     "E905": "a setting of a fit that is out of range",
+    "E906": "an optimizer whose state cannot be carried over a change of ranks",
 }
 
 

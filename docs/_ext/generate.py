@@ -13,8 +13,9 @@ from errorindex import error_index
 import tenslora
 from benchmarks import tables
 from tenslora.decompose import Need
-from tenslora.families.checks import CHECKS, checks_of
+from tenslora.families.checks import AROUND, CHECKS, checks_of
 from tenslora.families.outside import OUTSIDE
+from tenslora.family import WRAPPERS
 from tenslora.integrations.comparison import Comparison
 from tenslora.testing import abilities
 
@@ -27,6 +28,16 @@ def checked() -> str:
         found = checks_of(name)
         marks = ["yes" if head in found or head == heads[-1] else "" for head in heads]
         lines.append(f"| [{name}](families/{name}.md) | {' | '.join(marks)} |")
+    return "\n".join(lines) + "\n"
+
+
+def wrappers() -> str:
+    """Return the table of what goes around a family."""
+    lines = ["| wrapper | what it does | held against | source |", "|---|---|---|---|"]
+    for name, kind in WRAPPERS.items():
+        held = "; ".join(f"{c.against}: {c.text}" for c in AROUND if name in c.families)
+        formula = f"`{kind.formula}`: it {kind.summary}".replace("|", "\\|")
+        lines.append(f"| {name} | {formula} | {held} | {kind.source} |")
     return "\n".join(lines) + "\n"
 
 
@@ -97,6 +108,7 @@ def write_pages(docs: Path) -> None:
     pages: dict[str, Callable[[], str]] = {
         "errors": error_index,
         "checked": checked,
+        "wrappers": wrappers,
         "outside": outside,
         "performance": tables.report,
         "works": lambda: works(docs.parent / "tests" / "testing" / "works.json"),

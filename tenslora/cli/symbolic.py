@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tenslora.cli.command import Answer, Command, Parser
@@ -13,7 +13,8 @@ from tenslora.cli.reading import add_family_settings, read_family, read_like, re
 from tenslora.draw import Drawing, layout_plan, to_latex
 from tenslora.errors import UsageError
 from tenslora.families.outside import OUTSIDE, Outside
-from tenslora.family import Bound, Family, registered
+from tenslora.family import WRAPPERS, Bound, Family, registered
+from tenslora.family.wrapped import Kind
 from tenslora.plan import PROFILES, Plan
 
 __all__ = ["COMMANDS"]
@@ -31,16 +32,32 @@ def _run_families(args: Namespace) -> Answer:
     word = args.word.casefold()
     found = [f for f in registered().values() if word in _mentions(f)]
     outside = [o for o in OUTSIDE if word in "\n".join(vars(o).values()).casefold()]
-    if not (found or outside):
+    around = {n: k for n, k in WRAPPERS.items() if word in _around(n, k).casefold()}
+    if not (found or outside or around):
         what = f"no family mentions {args.word!r}"
         raise UsageError("E806", what, advice="`tenslora families` lists them all.")
     return Answer(
         lambda: {
             "families": [_describe(f) for f in found],
+            "wrappers": [
+                {"name": n, "formula": k.formula, "summary": k.summary, "source": k.source}
+                for n, k in around.items()
+            ],
             "outside": [vars(o) for o in outside],
         },
-        lambda: "\n".join([*map(_entry, found), *_no_equations(outside)]),
+        lambda: "\n".join([*map(_entry, found), *_wrappers(around), *_no_equations(outside)]),
     )
+
+
+def _wrappers(around: Mapping[str, Kind]) -> list[str]:
+    """Return the lines that tell what goes around a family."""
+    lines = ["", "around any family"] if around else []
+    return lines + [_around(name, kind) for name, kind in around.items()]
+
+
+def _around(name: str, kind: Kind) -> str:
+    text = f"{name}[SITE](FAMILY)" if kind.routed else f"{name}(FAMILY)"
+    return f"{text}\n    {kind.formula}\n    {kind.summary}. {kind.source}"
 
 
 def _no_equations(outside: Sequence[Outside]) -> list[str]:

@@ -8,6 +8,7 @@ True
 
 from __future__ import annotations
 
+from tenslora.decompose.cutting import Cut, cut
 from tenslora.decompose.fitting import METHODS, Fit, fit
 from tenslora.decompose.needed import Need, needed
 from tenslora.decompose.ranking import bond_spectra, keep_energy
@@ -17,11 +18,13 @@ from tenslora.decompose.updates import Updates, stack
 __all__ = [
     "ENERGIES",
     "METHODS",
+    "Cut",
     "Fit",
     "Need",
     "Spectrum",
     "Updates",
     "bond_spectra",
+    "cut",
     "fit",
     "keep_energy",
     "needed",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tenslora.families.constructions import CONSTRUCTIONS
 
-__all__ = ["CHECKS", "Check", "checks_of"]
+__all__ = ["AROUND", "CHECKS", "Check", "checks_of"]
 
 _SEVEN = tuple(CONSTRUCTIONS)
 
@@ -121,6 +121,30 @@ CHECKS: tuple[Check, ...] = (
         "its paper's figure for RoBERTa-large: 60 thousand",
         "test_counts.py::test_lora_xs_on_roberta_large",
         ("lora_xs",),
+        parametrized=False,
+    ),
+)
+
+#: What the wrappers, which go around any family, are held against; ``families`` has their names.
+AROUND: tuple[Check, ...] = (
+    Check(
+        "PEFT",
+        "PEFT's layers on a model, with the same weights: output, gradients of the input and of "
+        "every tensor, merged weights, parameters",
+        "test_peft_wrappers.py::test_outputs_and_gradients",
+        ("dora", "hira"),
+    ),
+    Check(
+        "numpy formula",
+        "the weights of the formula, around LoRA, a tied pair, Tucker and CP on three models",
+        "../nn/test_wrappers.py::test_the_model_runs_as_with_the_weights_of_the_formula",
+        ("dora", "hira"),
+    ),
+    Check(
+        "numpy formula",
+        "the sum over experts written out for numpy.einsum",
+        "../nn/test_wrappers.py::test_a_router_against_numpy",
+        ("router",),
         parametrized=False,
     ),
 )

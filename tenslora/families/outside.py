@@ -1,4 +1,7 @@
-"""Methods that are no equation of this language, each with the reason and what there is instead."""
+"""Methods that are no equation of this language, each with the reason and what there is instead.
+
+What goes around a family (DoRA, HiRA, a router) is in :data:`tenslora.family.WRAPPERS`.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,6 @@ class Outside:
 
 
 OUTSIDE: tuple[Outside, ...] = (
-    Outside(
-        "DoRA",
-        "divides by the norm of the rows of the weight and its update",
-        "Liu et al. 2024, arXiv 2402.09353",
-    ),
-    Outside(
-        "HiRA",
-        "multiplies the update with the base weight entry by entry, and that is no core",
-        "Huang et al. 2025, ICLR, https://openreview.net/forum?id=TwJrTz9cRS",
-    ),
     Outside(
         "OFT",
         "multiplies the weight by a Cayley transform, a matrix inverse of what is trained",
@@ -83,10 +76,10 @@ OUTSIDE: tuple[Outside, ...] = (
         "Bhardwaj et al. 2024, arXiv 2406.13175",
     ),
     Outside(
-        "routed experts (MoLoRA, X-LoRA)",
-        "weigh adapters by a softmax of the input",
-        "Zadouri et al. 2023, arXiv 2309.05444; Buehler and Buehler 2024, arXiv 2402.07148",
-        "an index of the experts is a site: W[layer proj expert out in]",
+        "X-LoRA",
+        "weighs adapters by gates that read the hidden states of a forward without them",
+        "Buehler and Buehler 2024, arXiv 2402.07148",
+        "tl.router around a family with a site index of experts: a gate for each layer",
     ),
     Outside(
         "rsLoRA, LoRA+, LoRA-FA",

@@ -33,8 +33,11 @@ from tenslora.family.shapes import (
     tensor_train,
     tucker,
 )
+from tenslora.family.wrapped import WRAPPERS, Wrapped, WrappedBound, Wrapper
+from tenslora.family.wrapping import dora, hira, router, unwrap, wrap
 
 __all__ = [
+    "WRAPPERS",
     "Affordable",
     "Bound",
     "BudgetTable",
@@ -43,17 +46,22 @@ __all__ = [
     "ModelShape",
     "Scale",
     "Weights",
+    "Wrapped",
+    "WrappedBound",
+    "Wrapper",
     "add",
     "block_term",
     "budget_table",
     "check",
     "compose",
     "cp",
+    "dora",
     "embeds",
     "family",
     "freeze",
     "hadamard",
     "hierarchical_tucker",
+    "hira",
     "isoparameters",
     "isorank",
     "join",
@@ -70,6 +78,7 @@ __all__ = [
     "rename",
     "resolve",
     "restrict",
+    "router",
     "split",
     "squeeze",
     "tensor_ring",
@@ -78,4 +87,6 @@ __all__ = [
     "transpose",
     "tucker",
     "untie",
+    "unwrap",
+    "wrap",
 ]

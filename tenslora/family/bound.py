@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tenslora.family.family import Family
 
-__all__ = ["Bound"]
+__all__ = ["Bound", "boxed", "report"]
 
 _WIDTH = 96
 
@@ -280,10 +280,11 @@ class Bound:
         }
 
     def __repr__(self) -> str:
-        return _box(self.family.name or "family", _rows(self))
+        return boxed(self.family.name or "family", report(self))
 
 
-def _rows(bound: Bound) -> list[tuple[str, str]]:
+def report(bound: Bound) -> list[tuple[str, str]]:
+    """Return the rows of the report, each a word and a text."""
     network, family, plan = bound.network, bound.family, bound.plan()
     sizes = " ".join(f"{n}={s}" for n, s in bound.sizes.items() if n not in network.bonds)
     cores = ", ".join(
@@ -310,7 +311,8 @@ def _rows(bound: Bound) -> list[tuple[str, str]]:
     ]
 
 
-def _box(title: str, rows: list[tuple[str, str]]) -> str:
+def boxed(title: str, rows: list[tuple[str, str]]) -> str:
+    """Draw a box around rows."""
     label = max(len(name) for name, _ in rows)
     room = _WIDTH - label - 6
     lines = []

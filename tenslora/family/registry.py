@@ -13,6 +13,7 @@ import importlib
 from tenslora.errors import FamilyError
 from tenslora.family.family import Family, family
 from tenslora.family.rank_text import parse_ranks
+from tenslora.family.wrapped import Wrapped, take_text_apart
 from tenslora.spec import parse
 
 __all__ = ["register", "registered", "resolve"]
@@ -66,7 +67,8 @@ def resolve(value: str | Family, *, any_start: bool = False) -> Family:
     Raises
     ------
     FamilyError
-        E306 for an unknown name; E303 or E304 for an equation with no such start.
+        E306 for an unknown name; E303 or E304 for an equation with no such start; E312 for a family
+        in a wrapper, which is no equation.
     SpecError
         The equation is not well formed.
     SizeError
@@ -80,6 +82,11 @@ def resolve(value: str | Family, *, any_start: bool = False) -> Family:
     """
     if isinstance(value, Family):
         return value
+    if isinstance(value, Wrapped) or (isinstance(value, str) and take_text_apart(value)):
+        label = value.label if isinstance(value, Wrapped) else value
+        what = f"{label[:80]} is a family in a wrapper, and an equation is wanted here"
+        advice = "tl.attach runs it; for what is known of equations give the family inside."
+        raise FamilyError("E312", what, advice=advice)
     if not isinstance(value, str):
         what = f"a family is a name, an equation or a Family, not {type(value).__name__}"
         raise FamilyError("E306", what, advice="Write 'lora' or 'W[out in] = B[out r] A[r in]'.")

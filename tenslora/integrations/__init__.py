@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tenslora.integrations.demonstration import demo
     from tenslora.integrations.finetuning import Report, finetune
     from tenslora.integrations.fitting import fit_models, fit_stack
+    from tenslora.integrations.rankchange import RankChange, RankSchedule, change_ranks
     from tenslora.integrations.updates import read_updates
 
 __all__ = [
@@ -32,8 +33,11 @@ __all__ = [
     "Comparison",
     "Compressed",
     "FinetuneConfig",
+    "RankChange",
+    "RankSchedule",
     "Report",
     "TrainingConfig",
+    "change_ranks",
     "compare",
     "compress",
     "demo",
@@ -51,6 +55,9 @@ _LAZY = {
     "compress": "compressing",
     "recompress": "compressing",
     "demo": "demonstration",
+    "RankChange": "rankchange",
+    "RankSchedule": "rankchange",
+    "change_ranks": "rankchange",
     "Report": "finetuning",
     "finetune": "finetuning",
     "fit_models": "fitting",

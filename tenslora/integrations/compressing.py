@@ -232,7 +232,7 @@ def recompress(source: Adapter | str | Path, tolerance: float) -> Compressed:
         E903 for a family with frozen cores, E904 where a search finds no lower ranks, E905 for a
         tolerance outside [1e-7, 1), E902 for an update that is not finite; the model is as it was.
     AttachError
-        E510, E511 for an adapter that is not attached, or merged.
+        E510, E511 for an adapter that is not attached, or merged; E520 for one in a wrapper.
     StateError
         As :func:`tenslora.load` and :func:`tenslora.load_lora` say, for a file.
     """

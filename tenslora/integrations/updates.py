@@ -36,6 +36,8 @@ def read_updates(path: str | Path, *, heads: int | None = None) -> tuple[Updates
     ------
     StateError
         As :func:`tenslora.load` and :func:`tenslora.load_lora` say.
+    AttachError
+        E520 for an adapter in a wrapper.
     FitError
         E901 where the layers do not have the same projections.
     """
@@ -51,7 +53,14 @@ def heads_of(adapter: Adapter) -> int | None:
 
 
 def deltas(adapter: Adapter) -> Iterator[tuple[Site, NDArray[np.float64]]]:
-    """Yield the update of each site, scale included, in float64 on the CPU."""
+    """Yield the update of each site, scale included, in float64 on the CPU.
+
+    Raises
+    ------
+    AttachError
+        E520 for an adapter in a wrapper.
+    """
+    adapter._check_plain("be read as updates of an equation")
     with torch.no_grad():
         for bank in adapter.banks.values():
             exact = ExactBank(bank, torch.device("cpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tenslora.errors import AttachError, FamilyError
-from tenslora.family import Bound, Family
+from tenslora.family import Bound, Family, Wrapper
 from tenslora.nn import install, merge, summary
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
@@ -58,6 +59,11 @@ class Adapter:
         return self.design.family
 
     @property
+    def wrapper(self) -> Wrapper | None:
+        """What the family stands in, if it does: DoRA, HiRA or a router."""
+        return self.design.wrapper
+
+    @property
     def sites(self) -> tuple[Site, ...]:
         """The weight matrices that it covers, shape by shape."""
         return self.design.sites
@@ -69,11 +75,19 @@ class Adapter:
 
     @property
     def trainable_parameters(self) -> int:
-        """The number of trained entries of its cores (the modules in ``train`` not counted)."""
-        return sum(bound.trainable_parameters for bound in self.bounds.values())
+        """The number of trained entries of its cores, and of what a wrapper has of its own.
+
+        The modules in ``train`` are not counted.
+        """
+        own = sum(
+            math.prod(shape)
+            for group in self.design.groups
+            for shape in self.design.own(group).values()
+        )
+        return own + sum(bound.trainable_parameters for bound in self.bounds.values())
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what an optimiser trains: the trained cores, then the modules in ``train``."""
+        """Yield what an optimiser trains: bank by bank, then the modules in ``train``."""
         for bank in self.banks.values():
             yield from bank.parameters()
         for path in self.design.train:
@@ -109,7 +123,7 @@ class Adapter:
         by_rate: dict[float, list[nn.Parameter]] = {}
         for bank in self.banks.values():
             for core, parameter in bank.named_parameters():
-                by_rate.setdefault(rates[core], []).append(parameter)
+                by_rate.setdefault(rates.get(core, 1.0), []).append(parameter)
         for path in self.design.train:
             by_rate.setdefault(1.0, []).extend(self.model.get_submodule(path).parameters())
         return [{"params": p, "lr": lr * rate, **options} for rate, p in by_rate.items()]
@@ -133,6 +147,8 @@ class Adapter:
     def delta(self, where: str | Site) -> Tensor:
         """Return scale * W (out, in), differentiable, in the dtype of the cores.
 
+        In a wrapper it is what the weight of the model changes by.
+
         Parameters
         ----------
         where : a site, or the path of a target; for a fused module the rows of all its sites, zero
@@ -141,7 +157,7 @@ class Adapter:
         Raises
         ------
         AttachError
-            E501 where the adapter does not cover it.
+            E501 where the adapter does not cover it, E520 for a router.
         """
         return merge.delta(self, where)
 
@@ -194,7 +210,8 @@ class Adapter:
         ------
         AttachError
             E511 where it is merged already, E512 for an update that is not finite, E513 for a
-            weight that is tied, quantised or otherwise not a plain matrix. Nothing was changed.
+            weight that is tied, quantised or otherwise not a plain matrix, E520 for a router.
+            Nothing was changed.
         """
         self._check_attached()
         self._check_merged(False, "Unmerge it before merging it again.")
@@ -259,13 +276,14 @@ class Adapter:
         Raises
         ------
         AttachError
-            E511 where it is merged, E517 where no proof is found or the update would differ;
-            nothing was changed.
+            E511 where it is merged, E517 where no proof is found or the update would differ, E520
+            in a wrapper; nothing was changed.
         """
         from tenslora.nn.lifting import lifted
 
         self._check_attached()
         self._check_merged(False, "Unmerge it first.")
+        self._check_plain("be lifted")
         return lifted(self, general, proof=proof, free=free)
 
     def memory(self, batch: Any, rows: int | None = None, *, optimizer: str = "adamw") -> Memory:
@@ -322,6 +340,8 @@ class Adapter:
     ) -> Exported:
         """Write the same update as a plain LoRA, the folder that PEFT, vLLM and others load.
 
+        DoRA around any family becomes PEFT's LoRA with ``use_dora``.
+
         Every weight gets one pair of matrices of one rank: the smallest at which the export is
         exact to the rounding of its dtype. The scale stands in the numbers (``lora_alpha`` is the
         rank), parts of fused weights share one pair, and modules in ``train`` become
@@ -349,7 +369,7 @@ class Adapter:
         AttachError
             E518 where the exact LoRA would be larger than the weights or of rank above 512, or
             PEFT could not tell a module in ``train`` from another; E512 for values that are not
-            finite.
+            finite; E520 for HiRA and a router.
         SizeError
             E206 for a rank that is no positive integer.
         StateError
@@ -409,7 +429,7 @@ class Adapter:
     def __repr__(self) -> str:
         state = "detached" if not self.attached else "merged" if self.merged else "attached"
         return (
-            f"<Adapter {self.name!r} {self.family.label}: {len(self.sites)} sites, "
+            f"<Adapter {self.name!r} {self.design.label}: {len(self.sites)} sites, "
             f"{self.trainable_parameters:,} parameters, {state}>"
         )
 
@@ -417,6 +437,11 @@ class Adapter:
         if not self.attached:
             what = f"adapter {self.name!r} is not on a model any more"
             raise AttachError("E510", what, advice="Attach or load it again.")
+
+    def _check_plain(self, what: str) -> None:
+        if self.wrapper is not None:
+            what = f"adapter {self.name!r} is {self.design.label}, and cannot {what}"
+            raise AttachError("E520", what, advice="That is for updates that an equation says.")
 
     def _check_merged(self, expected: bool, advice: str) -> None:
         if self.merged != expected:

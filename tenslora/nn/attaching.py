@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tenslora.errors import AttachError
-from tenslora.family import Family, resolve
+from tenslora.family import Family, Wrapped, resolve, unwrap
 from tenslora.nn import install
 from tenslora.nn.adapter import Adapter
 from tenslora.nn.bank import Bank
@@ -25,13 +25,14 @@ from tenslora.nn.design import (
 from tenslora.nn.registry import Registry, check_name, check_nesting, registry_of
 from tenslora.nn.site import Site
 from tenslora.nn.starting import start_from_weights
+from tenslora.nn.wrappers import check_wrapped, start_wrapper
 
 __all__ = ["attach", "build", "make_banks"]
 
 
 def attach(
     model: nn.Module,
-    family: str | Family,
+    family: str | Family | Wrapped,
     *,
     targets: str | Sequence[str] | None = None,
     ranks: int | Mapping[str, int] | None = None,
@@ -61,14 +62,15 @@ def attach(
     Parameters
     ----------
     model : any module with ``nn.Linear`` or transformers' ``Conv1D`` layers.
-    family : a family, its name, or an equation.
+    family : a family, its name, or an equation; or one of these in a wrapper, such as
+        ``tl.dora("lora")`` or ``"dora(lora)"``.
     targets : endings of module paths (``["query", "value"]``), a regular expression that has to
         match a whole path, or ``"all-linear"``; each has to match something. Parts of fused modules
         have names: ``"c_attn.q"``.
     ranks, like, params, alpha : see :meth:`tenslora.Family.bind`. ``params`` is for all targets
         together.
-    sizes : sizes of feature indices that the model does not tell, such as ``{"head": 12}``. A
-        group of unknown sizes is split as evenly as integers can.
+    sizes : sizes of feature indices that the model does not tell, such as ``{"head": 12}``, and of
+        the experts of a router. A group of unknown sizes is split as evenly as integers can.
     name : several adapters on one model have different names.
     seed : of the first values; no global generator is touched.
     dtype : of the cores; by default float32, or the base's dtype where that is wider.
@@ -111,15 +113,18 @@ def attach(
     check_planning(plan)
     registry = registry_of(model)
     check_name(name, registry)
-    chosen = resolve(family)
+    chosen, wrapper = unwrap(family)
     budget = Budget(ranks, None if like is None else resolve(like), params, alpha)
-    modes = chosen.network.sites
+    modes = chosen.network.sites if wrapper is None else wrapper.sites(chosen.network)
     found = choose_sites(model, targets, layers, sites, block=block, modes=modes)
     design = Design(
         chosen,
-        make_groups(model, chosen, found, sizes=sizes or {}, budget=budget, ragged=ragged),
+        make_groups(
+            model, chosen, found, sizes=sizes or {}, budget=budget, ragged=ragged, wrapper=wrapper
+        ),
         check_dropout(chosen, dropout),
         trained_modules(model, train, found, registry),
+        wrapper,
     )
     adapter = build(model, design, name, seed=seed, dtype=dtype, device=device, plan=plan)
     install.attach(adapter)
@@ -185,11 +190,16 @@ def make_banks(
             device=place,
             keep_frozen=keep_frozen,
             plan=plan,
+            wrapper=design.wrapper,
         )
+        if design.wrapper is not None:
+            check_wrapped(model, bank)
         _ = bank.program  # plan now: what cannot be planned is refused before anything changes
         if seed is not None:
             bank.draw(seed, design.key(group))
             start_from_weights(model, bank)
+            if design.wrapper is not None:
+                start_wrapper(model, bank, seed, design.key(group))
         banks[group.name] = bank
     return banks
 

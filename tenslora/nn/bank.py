@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tenslora.backends import Executable, executable, get
 from tenslora.errors import AttachError
-from tenslora.family import Bound
+from tenslora.family import Bound, Wrapper
 from tenslora.init import draw
 from tenslora.nn.autograd import autocast_state
 from tenslora.nn.context import Call, SharedInput
@@ -46,8 +46,15 @@ class Bank(nn.Module):
     dtype, device : of the cores, which have no values before :meth:`draw` or a load.
     keep_frozen : whether frozen cores stand in the state dict; a seed draws them again.
     plan : options of :meth:`tenslora.Bound.plan`: the machine, the tokens, a limit on memory.
+    wrapper : what the family stands in, if it does. Its own tensors are parameters here too. Under
+        a router every weight is a site for each expert.
 
     A trained core is a parameter, a frozen one a buffer; both have the core's name.
+
+    Attributes
+    ----------
+    weights : the matrices of the model that it covers.
+    sites, grid : where W is run; as many as the weights but under a router.
     """
 
     def __init__(
@@ -63,14 +70,25 @@ class Bank(nn.Module):
         device: torch.device | str = "cpu",
         keep_frozen: bool = True,
         plan: Mapping[str, Any] | None = None,
+        wrapper: Wrapper | None = None,
     ) -> None:
         super().__init__()
         self.adapter, self.group = adapter, group
-        self.bound, self.grid, self.sites = bound, grid, tuple(sites)
+        self.bound, self.weights, self.wrapper = bound, tuple(sites), wrapper
+        self.sites, self.grid = self.weights, grid
+        if wrapper is not None and wrapper.over:
+            experts = bound.sizes[wrapper.over]
+            self.sites = tuple(site for site in self.weights for _ in range(experts))
+            self.grid = grid.beside(wrapper.over, experts)
         self.planning = dict(plan or {})
         # as text: a captured graph takes a text for a constant, and a float for an input
         self._scale, self._dropout = repr(float(bound.scale)), repr(float(dropout))
         self._before: tuple[dict[str, Tensor], Hoisted] | None = None
+        own = wrapper.own(bound.network, bound.sizes, len(self.weights)) if wrapper else {}
+        for name in own:
+            if name in bound.network.cores:
+                what = f"a core cannot be called {name!r} in {wrapper}, which has that itself"
+                raise AttachError("E509", what, advice="Rename the core in the equation.")
         for name in bound.network.cores:
             if hasattr(self, name):
                 what = f"a core cannot be called {name!r}: torch modules have an attribute {name!r}"
@@ -81,6 +99,9 @@ class Bank(nn.Module):
                 self.register_buffer(name, value, persistent=keep_frozen)
             else:
                 self.register_parameter(name, nn.Parameter(value))
+        for name, shape in own.items():
+            value = torch.empty(shape, dtype=dtype, device=device)
+            self.register_parameter(name, nn.Parameter(value))
 
     def draw(self, seed: int, key: str) -> None:
         """Give every core its first values; cores on the meta device are left alone."""
@@ -98,6 +119,12 @@ class Bank(nn.Module):
         """Every core by name, parameters and buffers."""
         held = {**self._parameters, **self._buffers}
         return {name: held[name] for name in self.bound.network.cores}  # type: ignore[misc]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every core, and what a wrapper has of its own."""
+        cores = self.cores()
+        own = {n: p for n, p in self._parameters.items() if n not in cores and p is not None}
+        return {**cores, **own}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -138,6 +165,8 @@ class Bank(nn.Module):
         """The executable of the plan."""
         labels = self.grid.labels.get("proj", ())
         shared = ("proj",) if "proj" in self.grid.labels and reads_one_input(labels) else ()
+        if self.wrapper is not None and self.wrapper.over:
+            shared = (*shared, self.wrapper.over)
         return executable(self.bound.plan(shared=shared, **self.planning), get("torch"))
 
     @cached_property
@@ -230,14 +259,13 @@ class Bank(nn.Module):
     def update(self, site: int, x: Tensor, call: Call) -> Tensor:
         """Return the unscaled update of one site for x (..., in): (n, out), n rows in all."""
         hoisted = self.hoist() if call.hoisted is None else call.hoisted
-        shared = self._read(x, call)
-        return self._leading(site, self._run(site, hoisted, shared))
+        return self._leading(site, self._run(site, hoisted, self.read(x, call)))
 
     def add(self, site: int, x: Tensor, call: Call, output: Tensor) -> Tensor:
         """Return ``output`` (..., out) with the scaled update of one site that covers all of it."""
         scale = self.scale
         hoisted = self.hoist() if call.hoisted is None else call.hoisted
-        shared = self._read(x, call)
+        shared = self.read(x, call)
         same = x.dtype == output.dtype == self.dtype and autocast_state(x.device.type) is None
         if same and isinstance(hoisted, Halves):
             thin, b = self._thin(site, hoisted, shared)
@@ -266,7 +294,8 @@ class Bank(nn.Module):
         out = self.sites[site].out_features
         return update if update.shape[-1] == out else update[..., :out]
 
-    def _read(self, x: Tensor, call: Call) -> SharedInput:
+    def read(self, x: Tensor, call: Call) -> SharedInput:
+        """Return x (..., in) as rows (n, in): cast, filled up to W's width, dropped out."""
         context = call.context
         key = None if context is None else SharedInput.key_of(x, call.moment, self.training)
         if key is not None and context is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tenslora.errors import AttachError, SizeError
-from tenslora.family import Bound, Family
+from tenslora.family import Bound, Family, Wrapped, Wrapper
 from tenslora.nn.grid import Grid, group_by_shape, make_grid
 from tenslora.nn.registry import Registry
 from tenslora.nn.site import Site
@@ -55,6 +55,13 @@ class Design:
     groups: tuple[Group, ...]
     dropout: float
     train: tuple[str, ...]
+    wrapper: Wrapper | None = None
+
+    @property
+    def label(self) -> str:
+        """What the family, in its wrapper, is called."""
+        label = self.family.label
+        return label if self.wrapper is None else f"{self.wrapper}({label})"
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -64,6 +71,17 @@ class Design:
     def key(self, group: Group) -> str:
         """What tells the draws of one group from another's; empty where there is one group."""
         return group.name if len(self.groups) > 1 else ""
+
+    def own(self, group: Group) -> dict[str, tuple[int, ...]]:
+        """The shapes of what the wrapper has of its own in one group."""
+        if self.wrapper is None:
+            return {}
+        bound = group.bound
+        return self.wrapper.own(bound.network, bound.sizes, len(group.sites))
+
+    def shapes(self, group: Group) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor of one group."""
+        return {**group.bound.shapes, **self.own(group)}
 
 
 def choose_sites(
@@ -113,6 +131,7 @@ def make_groups(
     sizes: Mapping[str, int],
     budget: Budget,
     ragged: str,
+    wrapper: Wrapper | None = None,
 ) -> tuple[Group, ...]:
     """Bind the family once for each shape.
 
@@ -129,20 +148,36 @@ def make_groups(
     params = _share(by_shape, budget.params)
     groups = []
     for name, members in by_shape.items():
-        grid = make_grid(family.network, members, name if several else "")
+        over = "" if wrapper is None else wrapper.over
+        grid = make_grid(family.network, members, name if several else "", over=over)
         known = complete(model, family.network, largest(members), grid, sizes)
         check_prefixes(family.network, known, members)
         if not set(sizes) & {family.network.output[0], family.network.input[0]}:
             check_heads(model, family.network, known, members)
         try:
-            bound = family.bind(
-                known, ranks=budget.ranks, like=budget.like, params=params[name], alpha=budget.alpha
-            )
+            bound = _bind(family, wrapper, known, budget, params[name], len(members))
         except SizeError as error:
             error.what += f" (for {members[0]}{f', shape {name}' if several else ''})"
             raise
         groups.append(Group(name, members, grid, bound))
     return tuple(groups)
+
+
+def _bind(
+    family: Family,
+    wrapper: Wrapper | None,
+    sizes: Mapping[str, int],
+    budget: Budget,
+    params: int | None,
+    weights: int,
+) -> Bound:
+    ranks, like, alpha = budget.ranks, budget.like, budget.alpha
+    if wrapper is None:
+        return family.bind(sizes, ranks=ranks, like=like, params=params, alpha=alpha)
+    wrapped = Wrapped(wrapper, family)
+    return wrapped.bind(
+        sizes, ranks=ranks, like=like, params=params, alpha=alpha, weights=weights
+    ).bound
 
 
 def _share(groups: Mapping[str, Sequence[Site]], params: int | None) -> dict[str, int | None]:

@@ -13,12 +13,14 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from tenslora.errors import AttachError, SizeError
+from tenslora.family import WRAPPERS
 from tenslora.nn import install
 from tenslora.nn.factors import Factors, module_factors
 from tenslora.nn.files import write_new
 from tenslora.nn.record import describe
 from tenslora.nn.shards import whole
 from tenslora.nn.targets import Linear, find_linears
+from tenslora.nn.wrappers.dora import row_lengths
 from tenslora.spec import is_count
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Exported:
     error : the largest relative error of an update, in the Frobenius norm, measured on the numbers
         that were written.
     modules : the number of weights.
-    parameters : the numbers in the file that belong to LoRA.
+    parameters : the numbers in its matrices.
     train : the modules that were trained whole and are written too.
     apart : whether these are in a file of their own.
     """
@@ -106,6 +108,7 @@ def export_lora(
 ) -> Exported:
     """Write an adapter as a plain LoRA; see :meth:`tenslora.Adapter.export_lora`."""
     _check_rank(rank, pad=pad)
+    _check_wrapper(adapter)
     linears = find_linears(adapter.model)
     updates = module_factors(adapter, linears)
     needed = _exact_ranks(updates)
@@ -138,6 +141,8 @@ def export_lora(
         for name, value in install.trained_tensors(adapter.model, adapter.design.train).items()
     }
     tensors |= {_PREFIX + name: value for name, value in trained.items() if not apart}
+    for name, lengths in row_lengths(adapter, linears).items() if adapter.wrapper else ():
+        tensors[f"{_PREFIX}{name}.lora_magnitude_vector"] = lengths.to(wide).contiguous()
     files = {
         "adapter_model.safetensors": to_bytes(tensors, {"format": "pt"}),
         "adapter_config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(),
@@ -155,6 +160,16 @@ def _check_rank(rank: int | None, *, pad: bool) -> None:
     if rank is not None and pad and rank > SERVED_RANKS[-1]:
         what = f"rank={rank} is above {SERVED_RANKS[-1]}, the largest that servers load"
         raise AttachError("E518", what, advice="Give a smaller rank, or pad=False.")
+
+
+def _check_wrapper(adapter: Adapter) -> None:
+    """Refuse a wrapper that PEFT's LoRA does not have: it has DoRA's."""
+    if adapter.wrapper is not None and adapter.wrapper.name != "dora":
+        what = f"adapter {adapter.name!r} is {adapter.design.label}, which is no LoRA"
+        advice = "merge() it and save the model."
+        if WRAPPERS[adapter.wrapper.name].routed:
+            advice = "A gate for each token has no place in it: save it with adapter.save."
+        raise AttachError("E520", what, advice=advice)
 
 
 def _dtype(adapter: Adapter) -> torch.dtype:
@@ -217,7 +232,7 @@ def _config(
         "fan_in_fan_out": all(linears[name].transposed for name in names),
         "bias": "none",
         "use_rslora": False,
-        "use_dora": False,
+        "use_dora": adapter.wrapper is not None,
         "rank_pattern": {},
         "alpha_pattern": {},
         "init_lora_weights": True,

@@ -38,6 +38,11 @@ class Grid:
         """The size of each site index."""
         return {name: len(labels) for name, labels in self.labels.items()}
 
+    def beside(self, name: str, size: int) -> Grid:
+        """The grid in which each site stands ``size`` times, along one more site index."""
+        positions = tuple({**place, name: n} for place in self.positions for n in range(size))
+        return Grid({**self.labels, name: tuple(range(size))}, positions)
+
 
 def group_by_shape(sites: Sequence[Site], ragged: str) -> dict[str, tuple[Site, ...]]:
     """Put sites of one shape together, under names such as ``"576x192"`` (out x in).
@@ -68,8 +73,8 @@ def group_by_shape(sites: Sequence[Site], ragged: str) -> dict[str, tuple[Site, 
     return {name: tuple(members) for name, members in groups.items()}
 
 
-def make_grid(network: Network, sites: Sequence[Site], group: str = "") -> Grid:
-    """Place ``sites`` in the site indices of ``network``.
+def make_grid(network: Network, sites: Sequence[Site], group: str = "", *, over: str = "") -> Grid:
+    """Place ``sites`` in the site indices of ``network``, but for the one that a router is over.
 
     The index ``site`` counts all sites, unless the sites have a coordinate of that name. An index
     that the equation does not have is one over which the matrices are tied.
@@ -80,20 +85,21 @@ def make_grid(network: Network, sites: Sequence[Site], group: str = "") -> Grid:
         E504 for a site index that the sites have no coordinate for, E505 where a combination of
         coordinates has no site.
     """
-    rows = [_row(network, site, n) for n, site in enumerate(sites)]
-    labels = {name: tuple(dict.fromkeys(row[name] for row in rows)) for name in network.sites}
+    names = tuple(name for name in network.sites if name != over)
+    rows = [_row(names, site, n) for n, site in enumerate(sites)]
+    labels = {name: tuple(dict.fromkeys(row[name] for row in rows)) for name in names}
     there = {tuple(row.values()) for row in rows}
     for wanted in itertools.product(*labels.values()):
         if wanted not in there:
-            raise _incomplete(network, dict(zip(labels, wanted, strict=True)), labels, group)
+            raise _incomplete(names, dict(zip(labels, wanted, strict=True)), labels, group)
     places = {name: {label: n for n, label in enumerate(found)} for name, found in labels.items()}
     positions = tuple({name: places[name][label] for name, label in row.items()} for row in rows)
     return Grid(labels, positions)
 
 
-def _row(network: Network, site: Site, number: int) -> dict[str, Label]:
+def _row(wanted: Sequence[str], site: Site, number: int) -> dict[str, Label]:
     known: dict[str, Label] = {"site": number, **dict(site.coords)}
-    for name in network.sites:
+    for name in wanted:
         if name not in known:
             what = f"the site index {name!r} of the equation has no value for {site}"
             names = ", ".join(known)
@@ -101,11 +107,11 @@ def _row(network: Network, site: Site, number: int) -> dict[str, Label]:
             if name == "layer":
                 advice = "Its path holds no number. " + advice
             raise AttachError("E504", what, advice=advice)
-    return {name: known[name] for name in network.sites}
+    return {name: known[name] for name in wanted}
 
 
 def _incomplete(
-    network: Network,
+    names: Sequence[str],
     wanted: Mapping[str, Label],
     labels: Mapping[str, Sequence[Label]],
     group: str,
@@ -115,7 +121,7 @@ def _incomplete(
     where = f" of shape {group}" if group else ""
     what = f"the sites{where} do not fill the grid {sizes}: there is no {combination}"
     advice = "Choose targets that every layer has, limit them with layers=..., or index them by "
-    advice += f"one index 'site' instead of {', '.join(network.sites)}."
+    advice += f"one index 'site' instead of {', '.join(names)}."
     return AttachError("E505", what, advice=advice)
 
 

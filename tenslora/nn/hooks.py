@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tenslora.nn.groups import Member
     from tenslora.nn.switch import Switch
 
-__all__ = ["ForwardEnd", "ForwardStart", "Piece", "SiteHook", "remove_hooks"]
+__all__ = ["ForwardEnd", "ForwardStart", "Piece", "SiteHook", "add_rows", "remove_hooks"]
 
 #: The rows of a module (``None``: all), the bank, the number of the site in it.
 Piece = tuple[Span | None, "Bank", int]
@@ -81,6 +81,12 @@ class SiteHook:
             weight: Any = module.weight
             weight = weight if type(module) is nn.Linear else weight.mT
             return self.member.run(x, output, weight, calls)
+        return self.change(x, output, module, calls)
+
+    def change(
+        self, x: Tensor, output: Tensor, module: nn.Module | None, calls: Mapping[Bank, Call]
+    ) -> Tensor:
+        """Return ``output`` with what every piece adds to its rows."""
         if len(self.pieces) == 1 and self.pieces[0][0] is None:
             _, bank, site = self.pieces[0]
             return bank.add(site, take(x, -1, bank.sites[site].columns), calls[bank], output)
@@ -88,7 +94,7 @@ class SiteHook:
             (rows, bank.scale, self._update(bank, site, x, calls[bank]))
             for rows, bank, site in self.pieces
         ]
-        return _add_rows(output, updates)
+        return add_rows(output, updates)
 
     def _quietly(
         self, module: nn.Module, x: Tensor, output: Tensor, context: ForwardContext
@@ -165,7 +171,8 @@ class SiteHook:
         return update.reshape(*x.shape[:-1], update.shape[-1])
 
 
-def _add_rows(output: Tensor, updates: list[tuple[Span | None, float, Tensor]]) -> Tensor:
+def add_rows(output: Tensor, updates: list[tuple[Span | None, float, Tensor]]) -> Tensor:
+    """Return ``output`` with factor * update added to the rows of each."""
     scales = {scale for _, scale, _ in updates}
     ranges = [rows for rows, _, _ in updates if rows is not None and len(rows) == 2]
     if len(ranges) < len(updates) or any(a[1] > b[0] for a, b in itertools.pairwise(ranges)):

@@ -15,9 +15,11 @@ from tenslora.nn.groups import find_members
 from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
 from tenslora.nn.registry import ATTRIBUTE, Registry
 from tenslora.nn.shards import put, whole
+from tenslora.nn.wrappers import WrappedHook, runner_of
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
+    from tenslora.nn.design import Design
 
 __all__ = [
     "add_hooks",
@@ -26,6 +28,7 @@ __all__ = [
     "detach",
     "drop_hooks",
     "make_hooks",
+    "renew",
     "set_trained",
     "trained_tensors",
 ]
@@ -115,6 +118,28 @@ def detach(adapter: Adapter, *, keep: bool) -> None:
         _set_required_grad(model, registry.required_grad)
 
 
+def renew(adapter: Adapter, design: Design, banks: Mapping[str, Bank]) -> None:
+    """Let an attached adapter stand on the model with other banks; on any exception as it stood."""
+    before = adapter.design, adapter.banks, adapter.module, adapter.hooks
+    with ExitStack() as undo:
+        undo.callback(_stand, adapter, *before)
+        hooks = make_hooks(adapter.registry, banks)
+        _stand(adapter, design, dict(banks), nn.ModuleDict(banks), hooks)
+        undo.pop_all()
+
+
+def _stand(
+    adapter: Adapter,
+    design: Design,
+    banks: dict[str, Bank],
+    module: nn.ModuleDict,
+    hooks: dict[str, SiteHook],
+) -> None:
+    drop_hooks(adapter)
+    adapter.design, adapter.banks, adapter.module, adapter.hooks = design, banks, module, hooks
+    add_hooks(adapter)
+
+
 def _enter(adapter: Adapter) -> None:
     adapter.registry.entries[adapter.name] = adapter
     add_hooks(adapter)
@@ -157,10 +182,13 @@ def make_hooks(registry: Registry, banks: Mapping[str, Bank]) -> dict[str, SiteH
     """Make the hook of each target module, by its path."""
     found: dict[str, list[Piece]] = {}
     for bank in banks.values():
-        for number, site in enumerate(bank.sites):
+        for number, site in enumerate(bank.weights):
             found.setdefault(site.path, []).append((site.rows, bank, number))
     for pieces in found.values():
         pieces.sort(key=lambda piece: piece[0] or ())
+    runner = runner_of(next(iter(banks.values())))
+    if runner is not None:
+        return {p: WrappedHook(registry, p, pieces, runner) for p, pieces in found.items()}
     members = find_members(banks.values())
     return {p: SiteHook(registry, p, pieces, members.get(p)) for p, pieces in found.items()}
 

@@ -16,7 +16,9 @@ from tenslora.nn.halves import Halves
 from tenslora.nn.shards import is_sharded, reshard
 from tenslora.nn.site import Site
 from tenslora.nn.spans import spread, view
+from tenslora.nn.starting import weight_of
 from tenslora.nn.targets import Linear, find_linears
+from tenslora.nn.wrappers import Runner, runner_of
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -57,6 +59,10 @@ def delta(adapter: Adapter, where: str | Site) -> Tensor:
     for bank, number, site in pieces:
         like = next(iter(bank.cores().values()))
         update = bank.bound.scale * bank.dense(number, hoisted[bank], like)
+        runner = runner_of(bank)
+        if runner is not None:
+            weight = weight_of(adapter.model, site).to(update)
+            update = runner.new_weight(bank, number, weight, update) - weight
         if isinstance(where, Site) or (site.rows is None and site.columns is None):
             return update
         found.append((site, update))
@@ -176,6 +182,7 @@ def _merged_values(
 ) -> Iterator[tuple[str, Tensor]]:
     values: dict[str, Tensor] = {}
     for bank in adapter.banks.values():
+        runner = runner_of(bank)
         exact = ExactBank(bank, weights[bank.sites[0].path].device)
         for number, site in enumerate(bank.sites):
             if safe and not exact.is_finite(number):
@@ -186,12 +193,30 @@ def _merged_values(
             value = values.get(site.path)
             if value is None:
                 value = values[site.path] = weight.detach().clone()
-            exact.add_to(value, number)
+            if runner is None:
+                exact.add_to(value, number)
+            else:
+                _put_wrapped(exact, runner, value, number)
     for path, value in values.items():
         if safe and not is_finite(value) and is_finite(weights[path]):
             what = f"the merged weight of {path} is not finite in {value.dtype}"
             raise AttachError("E512", what, advice="Merge into a model of a wider dtype.")
     yield from values.items()
+
+
+def _put_wrapped(exact: ExactBank, runner: Runner, value: Tensor, number: int) -> None:
+    """Write the rows and columns of a weight that a wrapper makes of it, rounding once."""
+    update = exact.update(number)
+    place = _place(value, exact.bank.sites[number])
+    with _no_autocast(value.device):
+        weight = place.reshape(update.shape).to(update)
+        made = runner.new_weight(exact.bank, number, weight, update)
+    place.copy_(made.reshape(place.shape))
+
+
+def _place(value: Tensor, site: Site) -> Tensor:
+    matrix = value.mT if site.transposed else value
+    return view(view(matrix, 1, site.columns), 0, site.rows)
 
 
 class ExactBank:
@@ -251,8 +276,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 def add_to(value: Tensor, site: Site, update: Tensor) -> None:
     """Add an update to the rows and columns of a weight that a site covers, rounding once."""
-    matrix = value.mT if site.transposed else value
-    place = view(view(matrix, 1, site.columns), 0, site.rows)
+    place = _place(value, site)
     update = update.reshape(place.shape)
     place.copy_(place.to(update.dtype) + update)
 

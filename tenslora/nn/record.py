@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from tenslora.errors import StateError, TensloraError
-from tenslora.family import Bound, Family
+from tenslora.errors import FamilyError, StateError, TensloraError
+from tenslora.family import Bound, Family, Wrapped, Wrapper
 from tenslora.nn.design import Design, Group
 from tenslora.nn.grid import make_grid
 from tenslora.nn.shards import written_class
@@ -63,6 +63,7 @@ class Record:
     base: Mapping[str, Mapping[str, Any]]
     digests: Mapping[str, str]
     model: Mapping[str, str]
+    wrapper: Wrapper | None = None
 
 
 def describe(adapter: Adapter) -> dict[str, Any]:
@@ -77,6 +78,7 @@ def describe_design(model: nn.Module, design: Design, name: str) -> dict[str, An
         "format": FORMAT,
         "name": name,
         "family": design.family.to_json(),
+        **({} if design.wrapper is None else {"wrapper": str(design.wrapper)}),
         "dropout": design.dropout,
         "groups": [_describe_group(group) for group in design.groups],
         "train": list(design.train),
@@ -148,7 +150,7 @@ def read_record(text: str) -> Record:
     data = _renew(check_schema(obj, "adapter", SCHEMA_VERSION, _OLDEST))
     kinds = {"name": str, "dropout": float, "groups": list, "train": list, "base": dict}
     kinds |= {"digests": dict, "family": dict, "format": str, "model": dict}
-    check_keys(data, "adapter", {"schema", *kinds})
+    check_keys(data, "adapter", {"schema", *kinds}, frozenset({"wrapper"}))
     _check_kinds(data, kinds, "adapter")
     if data["format"] != FORMAT or not 0 <= data["dropout"] < 1:
         what = f"adapter JSON has format {data['format']!r} and dropout {data['dropout']!r}"
@@ -173,7 +175,20 @@ def read_record(text: str) -> Record:
         data["base"],
         data["digests"],
         data["model"],
+        _read_wrapper(data),
     )
+
+
+def _read_wrapper(data: Mapping[str, Any]) -> Wrapper | None:
+    """The wrapper that stands in the record, where one does; it has to fit the family."""
+    if "wrapper" not in data:
+        return None
+    _check_kinds(data, {"wrapper": str}, "adapter")
+    try:
+        return Wrapped(Wrapper.parse(data["wrapper"]), _read_family(data["family"])).wrapper
+    except FamilyError as error:
+        what = f"the wrapper in the file is not valid: {error}"
+        raise StateError("E603", what, advice=_BROKEN) from error
 
 
 def _renew(data: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +277,8 @@ def make_design(model: nn.Module, record: Record, *, any_dtype: bool) -> Design:
     """
     _check_base(model, record, any_dtype)
     try:
-        groups = tuple(_make_group(model, record.family, group) for group in record.groups)
+        over = "" if record.wrapper is None else record.wrapper.over
+        groups = tuple(_make_group(model, record.family, g, over) for g in record.groups)
     except StateError:
         raise
     except (TensloraError, TypeError, ValueError, KeyError) as error:
@@ -276,10 +292,10 @@ def make_design(model: nn.Module, record: Record, *, any_dtype: bool) -> Design:
         if path not in modules:
             what = f"the file holds a trained module {path!r} that {type(model).__name__} has not"
             raise StateError("E615", what, advice="Load it on the class of model it was made on.")
-    return Design(record.family, groups, record.dropout, record.train)
+    return Design(record.family, groups, record.dropout, record.train, record.wrapper)
 
 
-def _make_group(model: nn.Module, family: Family, group: Mapping[str, Any]) -> Group:
+def _make_group(model: nn.Module, family: Family, group: Mapping[str, Any], over: str) -> Group:
     given = [
         Site(
             site["path"],
@@ -290,7 +306,7 @@ def _make_group(model: nn.Module, family: Family, group: Mapping[str, Any]) -> G
         for site in group["sites"]
     ]
     sites = resolve_sites(model, given)
-    grid = make_grid(family.network, sites)
+    grid = make_grid(family.network, sites, over=over)
     sizes = complete_sizes(family.network, group["sizes"])
     bound = Bound(family, sizes, group["scale"])
     product = [

@@ -54,7 +54,8 @@ def complete(
             advice = f"Positive integers for {', '.join(network.features)}; ranks go into ranks=."
             raise AttachError("E506", what, advice=advice)
     sizes = dict(grid.sizes)
-    for name, size in sizes.items():
+    sizes.update({n: given[n] for n in network.sites if n in given and n not in sizes})
+    for name, size in grid.sizes.items():
         if given.get(name, size) != size:
             what = f"sizes: {name}={given[name]}, and the targets have {name}={size}"
             raise AttachError("E506", what, advice="Leave it out: it is counted.")

@@ -13,7 +13,7 @@ from tenslora.nn.site import Site
 from tenslora.nn.spans import view
 from tenslora.spec import core_shape
 
-__all__ = ["matrix_of", "start_from_weights"]
+__all__ = ["matrix_of", "start_from_weights", "weight_of"]
 
 
 def start_from_weights(model: nn.Module, bank: Bank) -> None:
@@ -51,6 +51,21 @@ def start_from_weights(model: nn.Module, bank: Bank) -> None:
 
 def matrix_of(model: nn.Module, site: Site, shape: tuple[int, ...]) -> np.ndarray:
     """The part of a weight that a site covers, (out, in), in float64."""
+    if site.shape != tuple(shape):
+        what = f"{site} is {site.shape}, and the equation's weight is {tuple(shape)}"
+        raise AttachError("E519", what, advice='Leave ragged="group", which keeps shapes apart.')
+    values: np.ndarray = weight_of(model, site).to("cpu", torch.float64).numpy()
+    return values
+
+
+def weight_of(model: nn.Module, site: Site) -> torch.Tensor:
+    """The part of a weight that a site covers, (out, in).
+
+    Raises
+    ------
+    AttachError
+        E519 where it is no whole floating-point matrix with values.
+    """
     weight = getattr(model.get_submodule(site.path), "weight", None)
     if (
         not isinstance(weight, torch.Tensor)
@@ -60,10 +75,5 @@ def matrix_of(model: nn.Module, site: Site, shape: tuple[int, ...]) -> np.ndarra
     ):
         what = f"the weight of {site} is no whole floating-point matrix with values"
         raise AttachError("E519", what, advice="Load the model's weights first.")
-    if site.shape != tuple(shape):
-        what = f"{site} is {site.shape}, and the equation's weight is {tuple(shape)}"
-        raise AttachError("E519", what, advice='Leave ragged="group", which keeps shapes apart.')
     matrix = weight.detach().mT if site.transposed else weight.detach()
-    part = view(view(matrix, 1, site.columns), 0, site.rows).reshape(site.shape)
-    values: np.ndarray = part.to("cpu", torch.float64).numpy()
-    return values
+    return view(view(matrix, 1, site.columns), 0, site.rows).reshape(site.shape)

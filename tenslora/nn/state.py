@@ -87,7 +87,7 @@ def load(
         design = make_design(model, record, any_dtype=any_dtype)
         _check_train(model, design.train)
         expected = _expected(
-            {group.name: group.bound.shapes for group in design.groups},
+            {group.name: design.shapes(group) for group in design.groups},
             install.trained_tensors(model, design.train),
         )
         dtype = _check_header(file, expected, path)
@@ -113,11 +113,12 @@ def load_into(adapter: Adapter, path: str | Path) -> None:
             if json.loads(json.dumps(mine[key])) != other:
                 what = f"{path} holds an adapter with other {key} than {adapter.name!r}"
                 raise StateError("E617", what, advice="tenslora.load attaches it as it is.")
-        if record.family.network != adapter.family.network:
-            what = f"{path} holds {record.family.equation}, not {adapter.family.equation}"
+        if (record.family.network, record.wrapper) != (adapter.family.network, adapter.wrapper):
+            held = " in ".join(map(str, filter(None, (record.family.equation, record.wrapper))))
+            what = f"{path} holds {held}, not {adapter.design.label}"
             raise StateError("E617", what, advice="tenslora.load attaches it as it is.")
         expected = _expected(
-            {name: bank.bound.shapes for name, bank in adapter.banks.items()},
+            {group.name: adapter.design.shapes(group) for group in adapter.design.groups},
             install.trained_tensors(adapter.model, adapter.design.train),
         )
         _check_header(file, expected, path)
@@ -170,7 +171,8 @@ def _design_digest(adapter: Adapter) -> Tensor:
     """What the numbers mean, in 32 bytes: a tensor, so that no checkpoint has to pickle it."""
     record = describe(adapter)
     parts = {key: record[key] for key in ("groups", "train")}
-    text = json.dumps([str(adapter.family.network), parts], sort_keys=True)
+    words = [str(word) for word in (adapter.family.network, adapter.wrapper) if word is not None]
+    text = json.dumps([*words, parts], sort_keys=True)
     return torch.tensor(list(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
 
 
@@ -178,7 +180,7 @@ def _own_tensors(adapter: Adapter) -> dict[str, Tensor]:
     cores = {
         f"cores.{group}.{name}": core
         for group, bank in adapter.banks.items()
-        for name, core in bank.cores().items()
+        for name, core in bank.tensors().items()
     }
     trained = install.trained_tensors(adapter.model, adapter.design.train)
     return {**cores, **{f"train.{name}": tensor for name, tensor in trained.items()}}
@@ -190,7 +192,7 @@ def _trained_values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _fill(banks: Iterable[Bank], tensors: Mapping[str, Tensor]) -> None:
     for bank in banks:
-        for name, core in bank.cores().items():
+        for name, core in bank.tensors().items():
             put(core, tensors[f"cores.{bank.group}.{name}"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def summary(adapter: Adapter) -> str:
     family = adapter.family
     base = sum(p.numel() for _, p in base_parameters(adapter.model))
     trained = adapter.trainable_parameters
-    lines = [f"adapter {adapter.name}: {family.label}"]
+    lines = [f"adapter {adapter.name}: {adapter.design.label}"]
     if family.name:
         lines.append(f"  {family.equation}")
     for group in adapter.design.groups:
@@ -55,6 +56,9 @@ def _group_lines(adapter: Adapter, group: Group) -> list[str]:
         kind = "frozen" if frozen else "trained"
         shown = " x ".join(map(str, shape)) or "scalar"
         rows.append((str(bound.network.cores[name]), shown, f"{bound.counts[name]:,}", kind))
+    for name, shape in adapter.design.own(group).items():
+        shown = " x ".join(map(str, shape))
+        rows.append((f"{name} of {adapter.wrapper}", shown, f"{math.prod(shape):,}", "trained"))
     return lines + ["    " + line for line in _table(rows)]
 
 

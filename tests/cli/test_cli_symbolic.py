@@ -36,6 +36,18 @@ def test_families_can_be_searched(cli):
     assert len(listed) < len(tl.registered())
 
 
+def test_wrappers_are_listed_with_what_they_do(cli):
+    out = cli("families").out
+    for text in ("dora(FAMILY)", "hira(FAMILY)", "router[SITE](FAMILY)", "(W0 + W) / |W0 + W|"):
+        assert text in out
+    found = cli("families", "molora", "--json").data
+    assert [wrapper["name"] for wrapper in found["wrappers"]] == ["router"]
+    assert found["families"] == []
+    assert (
+        "E312: dora(lora) is a family" in cli("cost", "dora(lora)", "out=8", "in=8", "rank=2").err
+    )
+
+
 def test_show_tells_roles_starts_and_what_is_shared(cli):
     data = cli("show", SHARED, "--json").data
     assert data["sites"] == ["layer", "proj"]

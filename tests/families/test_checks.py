@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 import tenslora as tl
-from tenslora.families.checks import CHECKS, checks_of
+from tenslora.families.checks import AROUND, CHECKS, checks_of
+from tenslora.family import WRAPPERS
 
 HERE = Path(__file__).parent
-FILES = sorted({check.test.split("::")[0] for check in CHECKS})
+STATED = [*CHECKS, *(check for check in AROUND if not check.test.startswith(".."))]
+FILES = sorted({check.test.split("::")[0] for check in STATED})
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def collected():
     return found
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.test.split("::")[1])
+@pytest.mark.parametrize("check", STATED, ids=lambda check: check.test.split("::")[1])
 def test_a_stated_check_is_a_test_of_these_families(check, collected):
     assert check.test in collected
     if not check.parametrized:
@@ -49,7 +51,7 @@ def test_a_stated_check_is_a_test_of_these_families(check, collected):
 
 
 def test_no_test_against_others_code_is_left_unstated(collected):
-    stated = {check.test for check in CHECKS}
+    stated = {check.test for check in STATED}
     comparing = {t for t in collected if t.endswith(("_and_gradients", "_and_its_gradients"))}
     assert comparing <= stated
 
@@ -62,3 +64,10 @@ def test_the_checks_are_of_families_of_the_catalogue():
     assert checks_of("no such family") == {}
     named = {n for check in CHECKS for n in check.families}
     assert all(n in tl.registered() or f"tenslora.{n}" in tl.registered() for n in named)
+
+
+def test_every_wrapper_is_held_against_something():
+    assert {name for check in AROUND for name in check.families} == WRAPPERS.keys()
+    for check in AROUND:
+        file, name = check.test.split("::")
+        assert f"def {name}(" in (HERE / file).read_text(encoding="utf-8")

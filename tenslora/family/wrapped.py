@@ -1,0 +1,343 @@
+"""What goes around a family and is no part of its equation: a norm, the weight itself, a router.
+
+A wrapper is a name with what it trains of its own; how it runs is in :mod:`tenslora.nn.wrappers`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import index
+from typing import Any
+
+from tenslora.errors import FamilyError, SizeError, StateError
+from tenslora.family.binding import count_like
+from tenslora.family.bound import Bound, boxed, report
+from tenslora.family.family import Family
+from tenslora.spec import Network, is_count, slot_size
+from tenslora.spec.schema import check_keys, check_schema
+
+__all__ = ["WRAPPERS", "Kind", "Wrapped", "WrappedBound", "Wrapper", "take_text_apart"]
+
+SCHEMA_VERSION = 1
+
+#: Sizes of the features, the number of weight matrices and of experts -> shape of each own tensor.
+_Own = Callable[[int, int, int, int], dict[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One wrapper of the table.
+
+    Attributes
+    ----------
+    formula : what the weight or the output becomes; W0 is the weight of the model, W the update.
+    summary, source : what it is for, and who published it.
+    own : the shapes of what it trains beside the cores, by name.
+    routed : whether it is over a site index.
+    """
+
+    formula: str
+    summary: str
+    source: str
+    own: _Own
+    routed: bool = False
+
+
+def _magnitude(out: int, width: int, weights: int, experts: int) -> dict[str, tuple[int, ...]]:
+    return {"magnitude": (weights, out)}
+
+
+def _nothing(out: int, width: int, weights: int, experts: int) -> dict[str, tuple[int, ...]]:
+    return {}
+
+
+def _gate(out: int, width: int, weights: int, experts: int) -> dict[str, tuple[int, ...]]:
+    return {"gate": (weights, experts, width)}
+
+
+#: Every wrapper, by name.
+WRAPPERS: dict[str, Kind] = {
+    "dora": Kind(
+        "W' = m (W0 + W) / |W0 + W|, row by row",
+        "trains the length m of each row of the weight, and its direction by the update",
+        "Liu et al. 2024, arXiv 2402.09353",
+        _magnitude,
+    ),
+    "hira": Kind(
+        "W' = W0 + W0 * W, entry by entry",
+        "multiplies the update with the weight, which gives it a high rank",
+        "Huang et al. 2025, ICLR, https://openreview.net/forum?id=TwJrTz9cRS",
+        _nothing,
+    ),
+    "router": Kind(
+        "y = W0 x + sum over e of softmax(gate x)[e] W[e] x",
+        "weighs experts, which are a site index of the equation, for each token",
+        "MoLoRA: Zadouri et al. 2023, arXiv 2309.05444",
+        _gate,
+        routed=True,
+    ),
+}
+
+_TEXT = re.compile(r"\s*(\w+)\s*(?:\[\s*(\w+)\s*\])?\s*(?:\((.*)\)\s*)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """A wrapper of :data:`WRAPPERS`, and the site index that it is over, where it is over one.
+
+    >>> str(Wrapper("dora")), str(Wrapper("router", "expert"))
+    ('dora', 'router[expert]')
+    """
+
+    name: str
+    over: str = ""
+
+    def __post_init__(self) -> None:
+        kind = WRAPPERS.get(self.name)
+        if kind is None:
+            what = f"there is no wrapper {self.name!r}"
+            raise FamilyError("E313", what, advice=f"There are {', '.join(WRAPPERS)}.")
+        if kind.routed != bool(self.over):
+            kinds = ("is over no site index", "is over a site index")
+            what = f"the wrapper {self.name} {kinds[kind.routed]}"
+            example = f"{self.name}[expert]" if kind.routed else self.name
+            raise FamilyError("E313", what, advice=f"Write {example}(...).")
+
+    @classmethod
+    def parse(cls, text: str) -> Wrapper:
+        """Read ``dora`` or ``router[expert]``.
+
+        Raises
+        ------
+        FamilyError
+            E313 for another text.
+        """
+        match = _TEXT.fullmatch(text)
+        if match is None or match[3] is not None:
+            what = f"{text[:60]!r} is no wrapper"
+            raise FamilyError("E313", what, advice=f"There are {', '.join(WRAPPERS)}.")
+        return cls(match[1], match[2] or "")
+
+    @property
+    def kind(self) -> Kind:
+        """Its row of the table."""
+        return WRAPPERS[self.name]
+
+    def sites(self, network: Network) -> tuple[str, ...]:
+        """The site indices of an equation that the weights of a model fill."""
+        return tuple(site for site in network.sites if site != self.over)
+
+    def own(
+        self, network: Network, sizes: Mapping[str, int], weights: int
+    ) -> dict[str, tuple[int, ...]]:
+        """The shapes of what it trains of its own, for so many weight matrices."""
+        out, width = (slot_size(slot, sizes) for slot in (network.output, network.input))
+        return self.kind.own(out, width, weights, sizes.get(self.over, 1))
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.over}]" if self.over else self.name
+
+
+def take_text_apart(text: str) -> tuple[Wrapper, str] | None:
+    """Return the wrapper and the family's text in ``dora(lora)``; ``None`` for other text.
+
+    >>> take_text_apart("router[expert](lora)")
+    (Wrapper(name='router', over='expert'), 'lora')
+    >>> take_text_apart("lora") is None
+    True
+    """
+    match = _TEXT.fullmatch(text)
+    if match is None or match[3] is None or match[1] not in WRAPPERS:
+        return None
+    return Wrapper(match[1], match[2] or ""), match[3].strip()
+
+
+@dataclass(frozen=True, repr=False)
+class Wrapped:
+    """A family in a wrapper. Make one with :func:`dora`, :func:`hira` or :func:`router`.
+
+    Attributes
+    ----------
+    wrapper : the wrapper.
+    family : the family inside.
+    """
+
+    wrapper: Wrapper
+    family: Family
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.family, Family):
+            inside = getattr(self.family, "label", self.family)
+            what = f"{self.wrapper} goes around a family, not around {str(inside)[:60]}"
+            raise FamilyError("E313", what, advice="A family has one wrapper.")
+        network, over = self.family.network, self.wrapper.over
+        if over and over not in network.sites:
+            what = f"{self.wrapper} is over {over!r}, no site index of {self.family.label}"
+            advice = f"Write it as a site: W[layer proj {over} out in] = ..."
+            raise FamilyError("E313", what, advice=advice)
+
+    @property
+    def label(self) -> str:
+        """The text from which :func:`tenslora.attach` reads it, without ranks."""
+        return f"{self.wrapper}({self.family.label})"
+
+    def __call__(self, rank: int | None = None, **ranks: int) -> Wrapped:
+        """Return the same with default ranks of the family."""
+        return Wrapped(self.wrapper, self.family(rank, **ranks))
+
+    def bind(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        *,
+        ranks: int | Mapping[str, int] | None = None,
+        like: Family | None = None,
+        params: int | None = None,
+        alpha: float | None = None,
+        weights: int | None = None,
+        **named: int,
+    ) -> WrappedBound:
+        """Give every index a size, as :meth:`tenslora.Family.bind` does.
+
+        Parameters
+        ----------
+        sizes, named, ranks, alpha : as there.
+        like, params : a budget for the cores and what the wrapper trains of its own together.
+        weights : the number of weight matrices, each of which the wrapper has to itself; by default
+            the product of the sizes of the site indices.
+
+        Raises
+        ------
+        SizeError
+            As there; E207 for a budget that the wrapper alone exceeds.
+
+        Examples
+        --------
+        >>> import tenslora as tl
+        >>> bound = tl.dora("lora").bind({"layer": 2, "proj": 1, "out": 8, "in": 6}, r=2)
+        >>> bound.trainable_parameters, bound.bound.trainable_parameters
+        (72, 56)
+        """
+        given = {**(sizes or {}), **named}
+        if like is not None or params is not None:
+            params = self._left(given, like, params, weights)
+        bound = self.family.bind(given, ranks=ranks, params=params, alpha=alpha)
+        return WrappedBound(self, bound, self._weights(bound, weights))
+
+    def _weights(self, bound: Bound, weights: int | None) -> int:
+        if weights is None:
+            return math.prod(bound.sizes[site] for site in self.wrapper.sites(bound.network))
+        if not is_count(weights):
+            what = f"weights={weights!r} is not a positive integer"
+            raise SizeError("E203", what, advice="Give the number of weight matrices.")
+        return index(weights)
+
+    def _left(
+        self, given: Mapping[str, int], like: Family | None, params: int | None, weights: int | None
+    ) -> int | None:
+        """What a budget leaves for the cores."""
+        if like is not None and params is not None:
+            raise SizeError("E208", "both like= and params= are given", advice="Give one of them.")
+        network = self.family.network
+        features = {n: s for n, s in given.items() if n not in (*network.bonds, "rank")}
+        least = self.family.bind(features, ranks=1)
+        if like is not None:
+            beside = {**least.sizes, **({self.wrapper.over: 1} if self.wrapper.over else {})}
+            params = count_like(network, beside, like)
+        if not is_count(params):
+            return params  # refused where ranks are chosen
+        budget = index(params)
+        own = WrappedBound(self, least, self._weights(least, weights)).own_parameters
+        if budget <= own:
+            what = f"the budget of {budget:,} is not above the {own:,} numbers that "
+            what += f"{self.wrapper} trains beside the cores"
+            raise SizeError("E207", what, advice=f"Give {own + least.trainable_parameters:,}.")
+        return budget - own
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object; :meth:`from_json` reads it."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "wrapper": str(self.wrapper),
+            "family": self.family.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, obj: object) -> Wrapped:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        StateError, FamilyError
+            As :meth:`tenslora.Family.from_json` says, and E313 for an unknown wrapper.
+        """
+        data = check_schema(obj, "wrapped family", SCHEMA_VERSION)
+        check_keys(data, "wrapped family", {"schema", "wrapper", "family"})
+        if not isinstance(data["wrapper"], str):
+            what = f"wrapped family JSON: 'wrapper' is {type(data['wrapper']).__name__}"
+            raise StateError("E603", what, advice="It has to be text.")
+        return cls(Wrapper.parse(data["wrapper"]), Family.from_json(data["family"]))
+
+    def __repr__(self) -> str:
+        return f"{self.wrapper}: {self.wrapper.kind.formula}\n{self.family!r}"
+
+
+@dataclass(frozen=True, repr=False)
+class WrappedBound:
+    """What :meth:`Wrapped.bind` returns.
+
+    Attributes
+    ----------
+    wrapped : the family in its wrapper.
+    bound : the family with every size.
+    weights : the number of weight matrices.
+    """
+
+    wrapped: Wrapped
+    bound: Bound
+    weights: int
+
+    @property
+    def own_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor that the wrapper trains of its own."""
+        return self.wrapped.wrapper.own(self.bound.network, self.bound.sizes, self.weights)
+
+    @property
+    def own_parameters(self) -> int:
+        """Their entries."""
+        return sum(math.prod(shape) for shape in self.own_shapes.values())
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Entries of the trained cores, and of what the wrapper trains of its own."""
+        return self.bound.trainable_parameters + self.own_parameters
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The sizes of the bonds."""
+        return self.bound.ranks
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it in float32."""
+        return self.bound.nbytes + 4 * self.own_parameters
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report's figures as plain data."""
+        return {
+            **self.bound.to_dict(),
+            "wrapper": str(self.wrapped.wrapper),
+            "own": {name: list(shape) for name, shape in self.own_shapes.items()},
+            "trainable_parameters": self.trainable_parameters,
+            "bytes": self.nbytes,
+        }
+
+    def __repr__(self) -> str:
+        own = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in self.own_shapes.items())
+        rows = [
+            ("wrapper", f"{self.wrapped.wrapper}: {self.wrapped.wrapper.kind.formula}"),
+            ("its own", f"{own or 'nothing'}: {self.own_parameters:,} trained"),
+        ]
+        return boxed(self.wrapped.label, [*report(self.bound), *rows])
