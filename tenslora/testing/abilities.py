@@ -143,6 +143,28 @@ def _read(bench: _Bench, folder: Path) -> None:
     _differ(bench.run(), before)
 
 
+def _peft(bench: _Bench, folder: Path) -> None:
+    import peft
+
+    base, hand = copy.deepcopy(bench.model), copy.deepcopy(bench.model)
+    settings = {"family": _LORA, "ranks": 2, "target_modules": list(bench.architecture.attention)}
+    config = tenslora.TensLoraConfig(**settings, init_weights=False)
+    made: Any = peft.get_peft_model(bench.model, config).eval()
+    before = bench.run(base)
+    _differ(bench.run(made), before)
+    adapter = tenslora.attach(hand, _LORA, targets=list(bench.architecture.attention), ranks=2)
+    there = made.base_model.shared.adapters["default"]
+    with torch.no_grad():
+        for name, bank in adapter.banks.items():
+            for core, value in bank.cores().items():
+                value.copy_(there[name].cores()[core])
+    _equal(bench.run(hand), bench.run(made))
+    made.save_pretrained(folder / "peft")
+    _equal(
+        bench.run(peft.PeftModel.from_pretrained(base, folder / "peft").double()), bench.run(made)
+    )
+
+
 #: What is tried, by the name of its column.
 ABILITIES: dict[str, Callable[[_Bench, Path], None]] = {
     "every linear layer": _every_layer,
@@ -152,6 +174,7 @@ ABILITIES: dict[str, Callable[[_Bench, Path], None]] = {
     "save, load": _save,
     "export to LoRA": _export,
     "read a LoRA": _read,
+    "PEFT tuner": _peft,
 }
 
 
