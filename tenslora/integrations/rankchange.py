@@ -101,9 +101,7 @@ def change_ranks(
     AttachError
         E510, E511 for an adapter that is not attached, or merged.
     DataError
-        E715 where several processes train.
-
-    In each case nothing was changed.
+        E715 where several processes train. In each case nothing was changed.
 
     Examples
     --------
