@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from tenslora.integrations.peft import TensLoraConfig
     from tenslora.nn import Adapter, Site, active, adapters, attach, load
     from tenslora.nn.lora import load_lora
+    from tenslora.nn.portrait import portrait
 
 __version__ = "0.1.0"
 
@@ -110,6 +111,7 @@ __all__ = [
     "load_lora",
     "model_shape",
     "parse",
+    "portrait",
     "ranks",
     "register",
     "registered",
@@ -133,6 +135,7 @@ _LAZY_NAMES = dict.fromkeys(
 )
 _LAZY_NAMES |= dict.fromkeys(("Fit", "fit"), "tenslora.decompose")
 _LAZY_NAMES["load_lora"] = "tenslora.nn.lora"
+_LAZY_NAMES["portrait"] = "tenslora.nn.portrait"
 _LAZY_NAMES["TensLoraConfig"] = "tenslora.integrations.peft"
 _LAZY_MODULES = frozenset({"decompose", "families", "nn", "backends", "testing", "integrations"})
 

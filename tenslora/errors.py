@@ -158,6 +158,7 @@ CODES: dict[str, str] = {
     "E713": "a comparison in which every run failed",
     "E714": "a checkpoint of a run that does not fit the run that would go on from it",
     "E715": "one of several processes where one is needed",
+    "E716": "a picture that is not there to be drawn",
     # the command line
     "E801": "a command line that cannot be read",
     "E802": "an unknown command",

@@ -9,7 +9,17 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 import tenslora
-from tenslora.cli import about, budgets, exporting, fitting, proofs, symbolic, training, tuning
+from tenslora.cli import (
+    about,
+    budgets,
+    exporting,
+    fitting,
+    inspecting,
+    proofs,
+    symbolic,
+    training,
+    tuning,
+)
 from tenslora.cli.command import Command, Parser, did_you_mean
 from tenslora.cli.output import one_line, quiet_pipe, say, short_warnings, show_answer, to_json
 from tenslora.errors import TensloraError, UsageError
@@ -23,6 +33,7 @@ _COMMANDS = {
         *symbolic.COMMANDS,
         *budgets.COMMANDS,
         *fitting.COMMANDS,
+        *inspecting.COMMANDS,
         *proofs.COMMANDS,
         *training.COMMANDS,
         *exporting.COMMANDS,

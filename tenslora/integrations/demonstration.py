@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from tenslora.figure import check_matplotlib
 from tenslora.integrations.comparing import compare
 from tenslora.integrations.comparison import Comparison
 from tenslora.integrations.config import CompareConfig
 from tenslora.integrations.data import TOPICS, load_task
 from tenslora.integrations.distributed import refuse_several
-from tenslora.integrations.pictures import check_matplotlib
 from tenslora.integrations.report import size
 from tenslora.integrations.transformers import MINILM, check_minilm
 

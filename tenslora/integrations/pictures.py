@@ -6,80 +6,82 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tenslora.errors import DataError
+from tenslora.family.columns import columns
+from tenslora.figure import BLUE, GREY, MARKS, ORANGE, Picture, make_figure, tidy
 from tenslora.integrations.metrics import LABELS
+from tenslora.integrations.report import score
 from tenslora.integrations.runs import Run
 
 __all__ = [
-    "check_matplotlib",
+    "curves",
+    "curves_text",
     "draw_budgets",
     "draw_comparison",
     "draw_curves",
     "draw_spectra",
 ]
 
-_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d1731d", "#777777"
-
-
-def check_matplotlib() -> Any:
-    """Return matplotlib's ``Figure``.
-
-    Raises
-    ------
-    DataError
-        E710 where matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        what = "matplotlib, which draws the picture, is not installed"
-        raise DataError("E710", what, advice='pip install "tenslora[plot]"') from None
-    return Figure
-
-
-def _figure(width: float, height: float) -> Any:
-    Figure = check_matplotlib()
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=144)
-    except OSError as error:
-        what = f"{path} cannot be written: {error.strerror or error}"
-        raise DataError("E711", what, advice="Choose another folder with out=...") from None
-
 
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
-    """Draw losses and scores over epochs, one line a run, and the majority class.
+    """Write the picture of :func:`curves`.
 
     Raises
     ------
     DataError
         E710 where matplotlib is not installed, E711 where the file cannot be written.
     """
-    figure = _figure(9, 3.6)
+    curves(runs).save(path)
+
+
+def curves(runs: Sequence[Run]) -> Picture:
+    """Draw losses and scores over epochs, one line a run, and the majority class.
+
+    Raises
+    ------
+    DataError
+        E710 where matplotlib is not installed.
+    """
+    figure = make_figure(9, 3.6)
     losses, scores = figure.subplots(1, 2)
     for n, run in enumerate(runs):
         epochs = [entry["epoch"] for entry in run.history]
-        style: dict[str, Any] = {"marker": "o", "markersize": 3, "alpha": 0.85}
+        style: dict[str, Any] = {"markersize": 4, "alpha": 0.85}
+        trained = {"color": BLUE, "marker": "o", **style}
+        judged = {"color": ORANGE, "marker": "s", "linestyle": "--", "markerfacecolor": "white"}
         first = n == 0
         loss = [entry["loss"] for entry in run.history]
         held = [entry["eval_loss"] for entry in run.history]
-        losses.plot(epochs, loss, color=_BLUE, label="training" if first else None, **style)
-        losses.plot(epochs, held, color=_ORANGE, label="evaluation" if first else None, **style)
+        losses.plot(epochs, loss, label="training" if first else None, **trained)
+        losses.plot(epochs, held, label="evaluation" if first else None, **style, **judged)
         values = [entry["score"] for entry in run.history]
-        scores.plot(epochs, values, color=_ORANGE, label=f"seed {run.seed}", **style)
-    scores.axhline(runs[0].majority, color=_GREY, linestyle="--", label="majority class")
+        mark = MARKS[n % len(MARKS)]
+        scores.plot(epochs, values, color=ORANGE, marker=mark, label=f"seed {run.seed}", **style)
+    scores.axhline(runs[0].majority, color=GREY, linestyle="--", label="majority class")
     losses.set(xlabel="epoch", ylabel="loss")
     scores.set(xlabel="epoch", ylabel=LABELS[runs[0].metric])
     for axes in (losses, scores):
-        _tidy(axes)
+        tidy(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{runs[0].task}: {runs[0].method}", fontsize=10)
-    _save(figure, path)
+    return Picture(figure)
+
+
+def curves_text(runs: Sequence[Run]) -> str:
+    """Return the same as a table: losses and score of each epoch.
+
+    >>> history = [{"epoch": 1, "loss": 0.7, "eval_loss": 0.6, "score": 0.75}]
+    >>> print(curves_text([Run("questions", "lora:8", 0, "accuracy", history=history)]))
+    training on questions with lora:8
+    seed  epoch  loss  on evaluation  accuracy
+    0         1   0.7            0.6      .750
+    """
+    rows = [["seed", "epoch", "loss", "on evaluation", LABELS[runs[0].metric]]]
+    for run in runs:
+        for entry in run.history:
+            losses = (f"{entry[name]:.3g}" for name in ("loss", "eval_loss"))
+            rows.append([str(run.seed), str(entry["epoch"]), *losses, score(entry["score"])])
+    return "\n".join([f"training on {runs[0].task} with {runs[0].method}", *columns(rows)])
 
 
 def draw_comparison(
@@ -95,14 +97,14 @@ def draw_comparison(
     shown = {t: [r for r in rows if r["task"] == t and r["seeds"]] for t in tasks}
     shown = {task: found for task, found in shown.items() if found}
     longest = max(len(found) for found in shown.values())
-    figure = _figure(5.2 * len(shown) + 1.5, 1.6 + 0.42 * longest)
+    figure = make_figure(5.2 * len(shown) + 1.5, 1.6 + 0.42 * longest)
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     for n, (axes, (task, found)) in enumerate(zip(grid, shown.items(), strict=True)):
         _draw_task(axes, found, [r for r in runs if r.task == task and r.status == "done"])
         axes.set_title(task, fontsize=10)
         if n == len(shown) - 1:
             axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _save(figure, path)
+    Picture(figure).save(path)
 
 
 def draw_budgets(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
@@ -113,12 +115,12 @@ def draw_budgets(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> N
     DataError
         E710 where matplotlib is not installed, E711 where the file cannot be written.
     """
-    figure = _figure(9, 6)
+    figure = make_figure(9, 6)
     axes = figure.subplots()
     places: dict[tuple[int, int], list[str]] = {}
     for row in rows:
         places.setdefault((row["parameters"], row["cut_rank"]), []).append(row["family"])
-    axes.scatter(*zip(*places, strict=True), s=22, color=_BLUE, zorder=3)
+    axes.scatter(*zip(*places, strict=True), s=22, color=BLUE, zorder=3)
     for n, (place, names) in enumerate(sorted(places.items(), key=lambda item: item[0][::-1])):
         text = ", ".join(_short(name) for name in names)
         side = (4, 3) if n % 2 == 0 else (4, -8)
@@ -126,12 +128,12 @@ def draw_budgets(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> N
     axes.set(xscale="log", yscale="log", xlabel="trained parameters", ylabel="in|out cut rank")
     axes.set_title(title, fontsize=9)
     axes.margins(x=0.2)
-    _tidy(axes)
-    _save(figure, path)
+    tidy(axes)
+    Picture(figure).save(path)
 
 
 def _draw_task(axes: Any, rows: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> None:
-    for kind, color, shift in (("best", _BLUE, -0.14), ("last", _ORANGE, 0.14)):
+    for kind, color, mark, shift in (("best", BLUE, "s", -0.14), ("last", ORANGE, "o", 0.14)):
         means = [row[f"{kind}_mean"] for row in rows]
         spreads = [row[f"{kind}_spread"] or 0.0 for row in rows]
         heights = [n + shift for n in range(len(rows))]
@@ -141,27 +143,23 @@ def _draw_task(axes: Any, rows: Sequence[Mapping[str, Any]], runs: Sequence[Run]
             for run in runs
             if run.method == row["method"]
         ]
-        axes.scatter(*zip(*points, strict=True), s=9, color=color, alpha=0.4, linewidths=0)
+        axes.scatter(
+            *zip(*points, strict=True), s=9, color=color, marker=mark, alpha=0.4, linewidths=0
+        )
         label = f"{kind} epoch: mean, deviation, seeds"
         axes.errorbar(
-            means, heights, xerr=spreads, fmt="s", markersize=4, color=color, label=label, zorder=3
+            means, heights, xerr=spreads, fmt=mark, markersize=4, color=color, label=label, zorder=3
         )
-    axes.axvline(rows[0]["majority"], color=_GREY, linestyle="--", label="majority class")
+    axes.axvline(rows[0]["majority"], color=GREY, linestyle="--", label="majority class")
     names = [f"{_short(r['method'])}\n{r['adapter_parameters']:,}" for r in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(LABELS[rows[0]["metric"]])
-    _tidy(axes)
+    tidy(axes)
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 28 else name[:25] + "..."
-
-
-def _tidy(axes: Any) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(alpha=0.25)
 
 
 def draw_spectra(spectra: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -172,20 +170,22 @@ def draw_spectra(spectra: Sequence[Mapping[str, Any]], path: Path) -> None:
     DataError
         E710 where matplotlib is not installed, E711 where the file cannot be written.
     """
-    figure = _figure(5.2 * len(spectra), 3.8)
+    figure = make_figure(5.2 * len(spectra), 3.8)
     panels = figure.subplots(1, len(spectra), squeeze=False)[0]
     for panel, one in zip(panels, spectra, strict=True):
-        for mode, entry in one["modes"].items():
+        for n, (mode, entry) in enumerate(one["modes"].items()):
             energy = [value**2 for value in entry["singular_values"]]
             total = sum(energy) or 1.0
             missed = [sum(energy[rank:]) / total for rank in range(len(energy) + 1)]
             part = [rank / entry["size"] for rank in range(len(missed))]
             shown = [(x, y) for x, y in zip(part, missed, strict=True) if y > 1e-8]
             label = f"{mode} ({entry['size']})"
-            panel.plot(*zip(*shown, strict=True), label=label, marker="o", markersize=2)
+            panel.plot(
+                *zip(*shown, strict=True), label=label, marker=MARKS[n % len(MARKS)], markersize=3
+            )
         panel.set_yscale("log")
         panel.set_xlabel("rank, as a part of the mode's size")
         panel.set_ylabel("energy missed")
         panel.set_title(one["name"])
         panel.legend(fontsize=8)
-    _save(figure, path)
+    Picture(figure).save(path)

@@ -21,7 +21,9 @@ from tenslora.nn.site import Site
 if TYPE_CHECKING:
     from tenslora.algebra import Proof
     from tenslora.family import Memory
+    from tenslora.figure import Picture
     from tenslora.nn.export import Exported
+    from tenslora.nn.portrait import Portrait
     from tenslora.nn.registry import Registry
 
 __all__ = ["Adapter"]
@@ -421,6 +423,52 @@ class Adapter:
         from tenslora.nn import state
 
         return state.describe(self)
+
+    def portrait(self, *, heads: int | None = None) -> Portrait:
+        """Measure the updates as they are now; see :func:`tenslora.portrait`."""
+        from tenslora.nn.portrait import portrait
+
+        return portrait(self, heads=heads)
+
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        what: str | None = None,
+        against: Adapter | str | Path | None = None,
+        heads: int | None = None,
+    ) -> Picture:
+        """Draw the updates as they are now, with matplotlib.
+
+        Parameters
+        ----------
+        path : where to write the picture: ``.svg``, ``.png`` or ``.pdf``.
+        what : ``"norms"`` by layer and projection (the default), ``"heads"``, or ``"spectra"`` mode
+            by mode with the ranks in use; beside another adapter ``"comparison"`` (the default), or
+            ``"spectra"``.
+        against : what it was before: another adapter of the same weights, or a file as for
+            :func:`tenslora.portrait`.
+        heads : heads in the output of a weight, for an equation without an index ``head``.
+
+        Returns
+        -------
+        Picture
+            A notebook shows it; ``figure`` is matplotlib's own.
+
+        Raises
+        ------
+        DataError
+            E710 where matplotlib is not installed, E711 where the file cannot be written, E716 for
+            another picture, or adapters without a weight in common.
+        """
+        from tenslora.nn.portrait import portrait
+
+        now = portrait(self, heads=heads)
+        if against is None:
+            picture = now.plot(what or "norms")
+        else:
+            picture = now.compare(portrait(against)).plot(what or "comparison")
+        return picture if path is None else picture.save(path)
 
     def summary(self) -> str:
         """Return a table of the banks and their cores, with parameters."""

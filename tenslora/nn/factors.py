@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
     from tenslora.nn.targets import Linear
 
-__all__ = ["Factors", "module_factors"]
+__all__ = ["Factors", "module_factors", "site_factors"]
 
 _Operand = tuple[Tensor, Sequence[str]]
 
@@ -87,21 +87,30 @@ def module_factors(adapter: Adapter, linears: Mapping[str, Linear]) -> dict[str,
     The sites of a fused module are put into one matrix, each at its own rows and columns.
     """
     pieces: dict[str, list[Factors]] = {}
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        for bank in adapter.banks.values():
-            cores = {n: whole(c).to("cpu", torch.float64) for n, c in bank.cores().items()}
-            for number, site in enumerate(bank.sites):
-                linear = linears[site.path]
-                for part in _site(bank, number, cores):
-                    b = part.b.new_zeros(linear.out_features, part.columns)
-                    a = part.a.new_zeros(part.columns, linear.in_features)
-                    put(b, 0, site.rows, bank.bound.scale * part.b)
-                    put(a, 1, site.columns, part.a)
-                    pieces.setdefault(site.path, []).append(Factors(b, a))
+    for bank in adapter.banks.values():
+        for site, part in zip(bank.sites, site_factors(bank), strict=True):
+            linear = linears[site.path]
+            b = part.b.new_zeros(linear.out_features, part.columns)
+            a = part.a.new_zeros(part.columns, linear.in_features)
+            put(b, 0, site.rows, part.b)
+            put(a, 1, site.columns, part.a)
+            pieces.setdefault(site.path, []).append(Factors(b, a))
     return {
         path: Factors(torch.cat([p.b for p in parts], 1), torch.cat([p.a for p in parts]))
         for path, parts in pieces.items()
     }
+
+
+def site_factors(bank: Bank) -> list[Factors]:
+    """The update of each site of a bank, scale included, in float64 on the CPU."""
+    found = []
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        cores = {n: whole(c).to("cpu", torch.float64) for n, c in bank.cores().items()}
+        for number in range(len(bank.sites)):
+            parts = _site(bank, number, cores)
+            b = bank.bound.scale * torch.cat([part.b for part in parts], 1)
+            found.append(Factors(b, torch.cat([part.a for part in parts])))
+    return found
 
 
 def _site(bank: Bank, number: int, cores: Mapping[str, Tensor]) -> list[Factors]:

@@ -127,11 +127,18 @@ def stand_in(
 
 def _stand_in_of_lora(found: Checkpoint) -> nn.Module:
     """The weights that a LoRA's matrices tell of; of what dtype they are, they do not tell."""
-    shapes = {place: (b.shape[0], a.shape[1]) for place, (b, a) in found.pairs.items()}
+    places = sorted(found.pairs, key=_natural)  # tensors of a file come in no order
+    sides = {place: found.pairs[place] for place in places}
+    shapes = {place: (b.shape[0], a.shape[1]) for place, (b, a) in sides.items()}
     kind, name = found.base
     root = stand_in(shapes, kind=kind, name=name, transposed=found.transposed)
     _put_trained(root, found.others)
     return root
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """Words of a path, with layer 2 before layer 10."""
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in path.split(".")]
 
 
 def _stand_in(record: Record, trained: Mapping[str, Tensor], path: str | Path) -> nn.Module:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tenslora.spec import Network, Term, slot_size
 
-__all__ = ["cut_rank", "cut_sides"]
+__all__ = ["cut_rank", "cut_sides", "mode_rank"]
 
 
 def cut_rank(network: Network, sizes: Mapping[str, int]) -> int:
@@ -49,6 +49,31 @@ def cut_sides(network: Network, term: Term, sizes: Mapping[str, int]) -> tuple[i
     _, sides = _term_cut(network, term, sizes)
     left = iter(sides)
     return tuple(1 if core.name == "ones" else next(left) for core in term.cores)
+
+
+def mode_rank(network: Network, sizes: Mapping[str, int], mode: str) -> int:
+    """Bound the rank of all updates together, unfolded along one index of the target.
+
+    The network, sites included, is cut between that index and the others of the target, as
+    :func:`cut_rank` cuts it between output and input.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer out in] = B[out s] D[layer c] G[s c r] A[r in]")
+    >>> sizes = {"layer": 12, "out": 64, "in": 32, "s": 8, "c": 2, "r": 4}
+    >>> [mode_rank(n, sizes, mode) for mode in ("layer", "out", "in")]
+    [2, 8, 4]
+    """
+    others = frozenset(network.target.indices) - {mode}
+    full = min(sizes[mode], math.prod(sizes[index] for index in others))
+    found = 0
+    for term in network.terms:
+        cores = [frozenset(core.indices) for core in term.cores if core.name != "ones"]
+        cores.sort(key=lambda core: -math.prod(sizes[index] for index in core))
+        ends = [(frozenset({mode}), 0), (others, 1)]
+        found += _search(ends, cores, sizes, (full, ()))[0]
+    return min(full, found)
 
 
 def _term_cut(
