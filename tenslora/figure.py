@@ -16,7 +16,12 @@ from tenslora.errors import DataError
 
 __all__ = ["BLUE", "GREY", "MARKS", "ORANGE", "Picture", "check_matplotlib", "make_figure", "tidy"]
 
-BLUE, ORANGE, GREY = "#1f5fa8", "#d1731d", "#777777"
+#: The first of two lines; it is solid, with round marks.
+BLUE = "#1f5fa8"
+#: The second; it is dashed, with hollow square marks.
+ORANGE = "#d1731d"
+#: What lines are held against.
+GREY = "#777777"
 #: Marks that tell lines apart where there are no colours.
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 

@@ -148,16 +148,24 @@ def _card(family: Family) -> str:
         (family.label, *family.aliases, family.equation, family.summary, family.source)
     )
     sentence = escape(familypage.sentence(family))
+    picture = _picture(family)
     return (
-        f'<a class="tl-card tenslora" href="families/{escape(family.label)}.html" '
+        f'<a class="tl-card tenslora{_room(picture)}" href="families/{escape(family.label)}.html" '
         f'data-shape="{kind}" data-shares="{" ".join(shared)}" '
         f'data-words="{escape(words.casefold(), quote=True)}">'
         f'<span class="tl-name">{escape(family.label)}</span>'
-        f'<span class="tl-picture">{_picture(family)}</span>'
+        f'<span class="tl-picture">{picture}</span>'
         f"{equation_html(family)}"
         f'<span class="tl-formula">{facts.formula(family)}</span>'
         f'<span class="tl-about">{sentence}</span></a>'
     )
+
+
+def _room(picture: str) -> str:
+    """The classes of a card whose picture is too wide or too tall for the others' room."""
+    found = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', picture)
+    width, height = map(float, found.groups()) if found else (0.0, 0.0)
+    return " tl-wide" * (width > 600) + " tl-tall" * (height > 380)
 
 
 class LatticePicture(SphinxDirective):

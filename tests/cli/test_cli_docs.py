@@ -12,7 +12,7 @@ from tenslora.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TRAINING = ("finetune", "compare", "demo", "export")
+TRAINING = ("finetune", "compare", "demo", "export", "inspect")
 _COMMAND = re.compile(r"^(?:\$ | {4})(?:\.venv/bin/)?tenslora (\S.*)$", re.MULTILINE)
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tenslora.errors import DataError
 from tenslora.figure import BLUE, GREY, ORANGE, Picture, make_figure, tidy
+from tenslora.nn.portrait.text import percent
 from tenslora.nn.portrait.values import Array
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def _spectra(portrait: Portrait) -> Picture:
     def draw(axes: Any, shape: Shape, mode: str | None) -> float:
         return _line(axes, *_mode(shape, mode), label="", color=BLUE)
 
-    return _draw_modes(portrait, portrait.label, draw)
+    title = f"{portrait.label}: singular values, and the rank allowed"
+    return _draw_modes(portrait, title, draw)
 
 
 def _both_spectra(found: Comparison) -> Picture:
@@ -98,7 +100,7 @@ def _both_spectra(found: Comparison) -> Picture:
         axes.legend(frameon=False, fontsize=7)
         return least
 
-    return _draw_modes(found.after, f"{found.before.label} and {found.after.label}", draw)
+    return _draw_modes(found.after, _names(found), draw)
 
 
 def _draw_modes(
@@ -122,7 +124,9 @@ def _draw_modes(
         size = f" of {shape.spectrum.sizes[mode]}" if mode else ""
         name = f"{shape.spectrum.name}: " if several else ""
         axes.set_title(f"{name}{mode or 'one weight, in | out'}{size}", fontsize=9)
-    _title(figure, f"{title}: singular values over the largest, and the rank allowed")
+        if n % across == 0:
+            axes.set_ylabel("over the largest", fontsize=8)
+    _title(figure, title)
     return Picture(figure)
 
 
@@ -163,11 +167,12 @@ def _line(axes: Any, values: Array, allowed: int, *, label: str, color: str) -> 
     )
     place, words = allowed + 0.5, f"{label}: rank {allowed}" if label else f"rank {allowed}"
     axes.axvline(place, color=color if label else GREY, linestyle=":", linewidth=1.2)
-    axes.text(
-        place,
-        0.04 if before else 0.96,
+    axes.annotate(
         words,
-        transform=axes.get_xaxis_transform(),
+        (place, 0.04 if before else 0.96),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(2, 0),
+        textcoords="offset points",
         rotation=90,
         fontsize=7,
         ha="left",
@@ -199,11 +204,15 @@ def _comparison(found: Comparison) -> Picture:
     panels[0].set_ylabel("norm", fontsize=8)
     panels[0].legend(frameon=False, fontsize=7)
     axes = below.subplots()
-    _cells(axes, found.change, _percent)
+    _cells(axes, found.change, percent)
     _name_rows(axes, found.change.layers)
     axes.set_title("change, in % of the norm before", fontsize=9, pad=18)
-    _title(figure, f"before: {found.before.label}, after: {found.after.label}")
+    _title(figure, _names(found))
     return Picture(figure)
+
+
+def _names(found: Comparison) -> str:
+    return f"before: {found.before.label}, after: {found.after.label}"
 
 
 def _some(layers: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -211,10 +220,6 @@ def _some(layers: Sequence[str]) -> tuple[list[int], list[str]]:
     step = max(1, math.ceil(len(layers) / 8))
     places = list(range(0, len(layers), step))
     return places, [layers[n] for n in places]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.3g}" if math.isfinite(value) else "new"
 
 
 def _cells(axes: Any, grid: Grid, write: Callable[[float], str]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tenslora.nn.portrait.comparison import Comparison
     from tenslora.nn.portrait.measured import Grid, Portrait, Shape
 
-__all__ = ["bar", "comparison_text", "portrait_text", "spark"]
+__all__ = ["bar", "comparison_text", "percent", "portrait_text", "spark"]
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _SHOWN = 24
@@ -73,14 +73,14 @@ def comparison_text(found: Comparison) -> str:
     lines = [
         f"before  {found.before.label}: {found.before.parameters:,} parameters",
         f"after   {found.after.label}: {found.after.parameters:,} parameters",
-        f"change of {count} weights together: {_percent(found.total)} of the norm before",
+        f"change of {count} weights together: {percent(found.total)} % of the norm before",
     ]
     if found.alone:
         lines.append(f"weights that one of the two covers alone: {found.alone}")
     for title, grid, write in (
         ("norm before", found.norms_before, _number),
         ("norm after", found.norms_after, _number),
-        ("change, in % of the norm before", found.change, _percent),
+        ("change, in % of the norm before", found.change, percent),
         ("cosine of before and after", found.cosine, _number),
     ):
         lines += ["", title, *_grid(grid, write)]
@@ -94,8 +94,16 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.3g} %" if math.isfinite(value) else "from 0"
+def percent(value: float) -> str:
+    """A part in hundredths, without an exponent.
+
+    >>> percent(0.0123456), percent(12.3), percent(float("inf"))
+    ('1.23', '1,230', 'from 0')
+    """
+    hundredths = 100 * value
+    if not math.isfinite(value):
+        return "from 0"
+    return f"{hundredths:,.0f}" if hundredths >= 100 else f"{hundredths:.3g}"
 
 
 def _grid(grid: Grid, write: Callable[[float], str]) -> list[str]:
