@@ -131,7 +131,8 @@ def _base(folder: Path, model: str | None) -> nn.Module:
     dtype = getattr(torch, str(settings.dtype).removeprefix("torch."), None)
     if isinstance(dtype, torch.dtype):  # as from_pretrained loads it
         made.to(dtype)
-    made.config._name_or_path = where
+    kept: Any = made.config
+    kept._name_or_path = where
     for name, module in made.named_modules():
         if name and any(name.endswith(ending) for ending in saved if isinstance(ending, str)):
             module.to_empty(device="cpu")
