@@ -147,7 +147,8 @@ def _peft(bench: _Bench, folder: Path) -> None:
     import peft
 
     base, hand = copy.deepcopy(bench.model), copy.deepcopy(bench.model)
-    settings = {"family": _LORA, "ranks": 2, "target_modules": list(bench.architecture.attention)}
+    targets = list(bench.architecture.attention)
+    settings: dict[str, Any] = {"family": _LORA, "ranks": 2, "target_modules": targets}
     config = tenslora.TensLoraConfig(**settings, init_weights=False)
     made: Any = peft.get_peft_model(bench.model, config).eval()
     before = bench.run(base)
