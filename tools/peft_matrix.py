@@ -165,6 +165,17 @@ def pytest_configure(config: Any) -> None:
         sys.modules["diffusers"] = stub
 
 
+def pytest_sessionstart(session: Any) -> None:
+    """Say of the class what holds for the default layout, of which every case here is.
+
+    PEFT's tests ask it whether ``inject_adapter_in_model`` refuses the method; with
+    ``bank="first_layer"`` it does not, which tests/integrations/peft/test_first_layer.py covers.
+    """
+    from tenslora.integrations.peft import TensLoraModel
+
+    TensLoraModel.uses_shared_state = True
+
+
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> Any:
     """Import a module of tests, and put our cases into its lists in place of PEFT's."""
     import pytest
