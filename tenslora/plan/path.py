@@ -1,10 +1,10 @@
-"""The cheapest order of pairwise contractions, found by an exact search."""
+"""The cheapest order of pairwise contractions: opt_einsum searches, by a cost of our own."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -260,31 +260,75 @@ def _halves(mask: int) -> Iterator[int]:
 def _solve(
     contraction: _Nameless, profile: Profile, limit: int | None
 ) -> tuple[object, float] | None:
-    """Find the best tree of every set of arrays, which is made of the best trees of two of them."""
+    """Let opt_einsum find the best tree; what a set of arrays holds and costs is asked of us.
+
+    To its search every array has one index of its own, so that it divides every set in every way.
+    """
+    count = len(contraction.inputs)
+    if count == 1:
+        return 0, 0.0
+    from opt_einsum.paths import DynamicProgramming, linear_to_ssa
+
     sets = _Sets(contraction, profile)
-    best: dict[int, tuple[float, object]] = {
-        1 << n: (0.0, n) for n in range(len(contraction.inputs))
-    }
-    for mask in _several(sets.every):
-        if limit is not None and sets.held_bytes(mask) > limit:
-            continue
-        if contraction.alone and not mask & sets.x:
-            continue
-        least, chosen = math.inf, 0
-        for one in _halves(mask):
-            two = mask ^ one
-            if one in best and two in best:
-                below = best[one][0] + best[two][0]
-                if below < least:
-                    cost = below + sets.cost(one, two)
-                    if cost < least:
-                        least, chosen = cost, one
-        if chosen:
-            best[mask] = least, (best[chosen][1], best[mask ^ chosen][1])
-    if sets.every not in best:
+    whole: list[float] = [math.inf]
+    alone = [frozenset({str(n)}) for n in range(count)]
+    names = frozenset().union(*alone)
+    minimize = _rule(contraction, sets, limit, whole)
+    search = DynamicProgramming(minimize=minimize, cost_cap=False, search_outer=True)
+    try:
+        path = search(alone, names, dict.fromkeys(names, 1))
+    except RuntimeError:  # it came to no end: every order has an array beyond the limit
+        if limit is None:
+            raise
         return None
-    cost, tree = best[sets.every]
-    return tree, cost
+    trees: list[object] = list(range(count))
+    trees += [None] * (count - 1)
+    for n, (one, two) in enumerate(linear_to_ssa(path)):
+        trees[count + n] = trees[one], trees[two]
+    return trees[-1], whole[0]
+
+
+def _rule(
+    contraction: _Nameless, sets: _Sets, limit: int | None, whole: list[float]
+) -> Callable[..., None]:
+    """Make the function that opt_einsum's search calls for each two disjoint sets of arrays.
+
+    Its arguments are those of ``opt_einsum.paths._dp_compare_flops`` in 3.4: no stable interface,
+    so a test keeps them in step. The least cost of all arrays goes to ``whole``.
+    """
+
+    def compare(
+        cost1: float,
+        cost2: float,
+        union: frozenset[int],
+        size_list: Sequence[int],
+        cost_cap: float,
+        one: int,
+        two: int,
+        found: dict[int, tuple[frozenset[int], float, Any]],
+        group: int,
+        every: int,
+        arrays: Sequence[frozenset[int]],
+        shared: frozenset[int],
+        memory_limit: int | None,
+        contract1: Any,
+        contract2: Any,
+    ) -> None:
+        both = one | two
+        if limit is not None and sets.held_bytes(both) > limit:
+            return
+        if contraction.alone and not both & sets.x:
+            return
+        below = cost1 + cost2
+        known = found[both][1] if both in found else math.inf
+        if below < known:
+            cost = below + sets.cost(one, two)
+            if cost < known:
+                found[both] = union, cost, (contract1, contract2)
+                if both == every:
+                    whole[0] = cost
+
+    return compare
 
 
 def _pairs(tree: object, numbers: Sequence[int]) -> Pairs:
