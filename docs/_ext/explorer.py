@@ -2,12 +2,13 @@
 
 ``{explorer}`` writes its controls. What it needs lies beside it as scripts, which a page opened by
 ``file:`` may load: the families as they are at usual sizes, for a reader who is offline, and the
-sources of the symbolic half, for Pyodide.
+sources of the symbolic half and of opt_einsum, which finds its orders, for Pyodide.
 """
 
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import io
 import json
 import zipfile
@@ -88,7 +89,7 @@ def core_script() -> str:
 
 
 def core_archive() -> bytes:
-    """Return the zip: the symbolic half, and what answers with it."""
+    """Return the zip: the symbolic half, opt_einsum, and what answers with them."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in sorted(_sources()):
@@ -104,6 +105,10 @@ def _sources() -> Iterator[tuple[str, bytes]]:
         inside = path.relative_to(root)
         if inside.parts[0].removesuffix(".py") in SYMBOLIC:
             yield f"tenslora/{inside.as_posix()}", path.read_bytes()
+    for file in importlib.metadata.files("opt_einsum") or ():
+        library = file.parts[0] == "opt_einsum" and file.suffix == ".py"
+        if (library and "tests" not in file.parts) or file.name == "LICENSE":
+            yield file.as_posix(), file.read_binary()
 
 
 def write_scripts(folder: Path) -> None:

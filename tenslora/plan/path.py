@@ -124,12 +124,7 @@ def smallest_peak(contraction: Contraction, profile: Profile) -> int:
     8192
     """
     nameless, _ = _forget_names(contraction)
-    sets = _Sets(nameless, profile)
-    peaks = {1 << n: 0 for n in range(len(nameless.inputs))}
-    for mask in _several(sets.every):
-        within = min(max(peaks[a], peaks[mask ^ a]) for a in _halves(mask))
-        peaks[mask] = max(within, sets.held_bytes(mask))
-    return peaks[sets.every]
+    return int(_Sets(nameless, profile).smallest_peak())
 
 
 @dataclass(frozen=True)
@@ -236,6 +231,18 @@ class _Sets:
             return 0
         return self._profile.itemsize * self.size(self.kept(mask))
 
+    def is_made(self, mask: int) -> bool:
+        """Whether the result of a set may be made: where x goes alone, only with x in it."""
+        return not self._contraction.alone or bool(mask & self.x)
+
+    def smallest_peak(self) -> float:
+        """The least that :meth:`held_bytes` of the largest result can be."""
+        peaks: dict[int, float] = {1 << n: 0 for n in range(len(self._inputs))}
+        for mask in _several(self.every):
+            within = min(max(peaks[one], peaks[mask ^ one]) for one in _halves(mask))
+            peaks[mask] = max(within, self.held_bytes(mask)) if self.is_made(mask) else math.inf
+        return peaks[self.every]
+
 
 def _mask(numbers: Iterable[int]) -> int:
     return sum(1 << number for number in numbers)
@@ -270,17 +277,14 @@ def _solve(
     from opt_einsum.paths import DynamicProgramming, linear_to_ssa
 
     sets = _Sets(contraction, profile)
+    if limit is not None and sets.smallest_peak() > limit:
+        return None  # the search would look for ever
     whole: list[float] = [math.inf]
     alone = [frozenset({str(n)}) for n in range(count)]
     names = frozenset().union(*alone)
-    minimize = _rule(contraction, sets, limit, whole)
+    minimize = _rule(sets, limit, whole)
     search = DynamicProgramming(minimize=minimize, cost_cap=False, search_outer=True)
-    try:
-        path = search(alone, names, dict.fromkeys(names, 1))
-    except RuntimeError:  # it came to no end: every order has an array beyond the limit
-        if limit is None:
-            raise
-        return None
+    path = search(alone, names, dict.fromkeys(names, 1))
     trees: list[object] = list(range(count))
     trees += [None] * (count - 1)
     for n, (one, two) in enumerate(linear_to_ssa(path)):
@@ -288,9 +292,7 @@ def _solve(
     return trees[-1], whole[0]
 
 
-def _rule(
-    contraction: _Nameless, sets: _Sets, limit: int | None, whole: list[float]
-) -> Callable[..., None]:
+def _rule(sets: _Sets, limit: int | None, whole: list[float]) -> Callable[..., None]:
     """Make the function that opt_einsum's search calls for each two disjoint sets of arrays.
 
     Its arguments are those of ``opt_einsum.paths._dp_compare_flops`` in 3.4: no stable interface,
@@ -317,7 +319,7 @@ def _rule(
         both = one | two
         if limit is not None and sets.held_bytes(both) > limit:
             return
-        if contraction.alone and not both & sets.x:
+        if not sets.is_made(both):
             return
         below = cost1 + cost2
         known = found[both][1] if both in found else math.inf

@@ -122,5 +122,7 @@ def test_the_archive_holds_the_symbolic_half_and_is_the_same_each_time():
         name.split("/")[1].removesuffix(".py") for name in names if name.startswith("tenslora/")
     }
     assert tops == set(explorer.SYMBOLIC)
+    assert "opt_einsum/paths.py" in names
+    assert any(name.startswith("opt_einsum-") and name.endswith("LICENSE") for name in names)
     assert {name for name in names if "/" not in name} == {"explore.py", "facts.py"}
     assert packed == explorer.core_archive()
