@@ -203,6 +203,28 @@ def test_trained_modules_and_some_layers(make_case, randomized, tmp_path):
     assert report.to_dict()["train"] == ["classifier"]
 
 
+def test_trained_modules_apart(make_case, randomized, tmp_path):
+    """What servers load has the LoRA alone; both files together are the model, read without us."""
+    case = make_case("bert")
+    base = copy.deepcopy(case.model)
+    adapter = tl.attach(case.model, LORA, targets=["query"], ranks=2, train="classifier")
+    randomized(adapter)
+    with torch.no_grad():
+        for parameter in case.model.classifier.parameters():
+            parameter.mul_(1.5)
+    report = adapter.export_lora(tmp_path / "out", apart=True)
+    config, tensors = read(tmp_path / "out")
+    assert not config.get("modules_to_save")
+    assert not any("classifier" in name for name in tensors)
+    assert "classifier" in str(report)
+    assert "refuses" not in str(report)
+    apart = load_file(tmp_path / "out" / "trained_modules.safetensors")
+    assert set(apart) == {"classifier.weight", "classifier.bias"}
+    base.load_state_dict(apart, strict=False)
+    theirs = loaded_by_peft(base, tmp_path / "out")
+    torch.testing.assert_close(case.run(theirs), case.run(), rtol=1e-11, atol=1e-11)
+
+
 def test_the_dtype_of_the_file(make_case, randomized, tmp_path):
     case = make_case("plain")
     family = "W[layer proj out in] = B[out s] G[layer proj s r] A[r in]"
