@@ -67,9 +67,7 @@ class Substitution:
         for term in self.general.terms:
             values = [self.value(core) for core in term.cores]
             terms += [Term(tuple(c for cores in way for c in cores)) for way in product(*values)]
-        for term in terms:
-            for core in term.cores:
-                self.equate(core)
+        self.equate_all([core for term in terms for core in term.cores])
         self.settle()
         return tuple(terms)
 
@@ -125,6 +123,13 @@ class Substitution:
             for core in term.cores
         )
 
+    def equate_all(self, pending: list[Core]) -> None:
+        """Say which sizes the cores make equal; first those that can be read in one way only."""
+        while pending:
+            core = next((c for c in pending if len(self.fitting(c)) < 2), pending[0])
+            pending.remove(core)
+            self.equate(core)
+
     def equate(self, core: Core) -> None:
         """Say which sizes a core makes equal."""
         if core.name in self.special.cores:
@@ -142,10 +147,19 @@ class Substitution:
 
         An array that stands in two places with different groups can be read in either way.
         """
+        return next(iter(self.fitting(core)), self.alike(core)[0])
+
+    def alike(self, core: Core) -> list[Core]:
+        """Return the places of a core in ``special`` with groups as long as here."""
         lengths = [len(slot) for slot in core.slots]
-        known = [v for v in self.views[core.name] if [len(slot) for slot in v.slots] == lengths]
-        fitting = (v for v in known if all(map(self.sorts.agrees, core.indices, v.indices)))
-        return next(fitting, known[0])
+        return [v for v in self.views[core.name] if [len(slot) for slot in v.slots] == lengths]
+
+    def fitting(self, core: Core) -> list[Core]:
+        """Return those of them whose sizes this one can have, by what is known so far."""
+        if core.name not in self.special.cores:
+            return []
+        known = self.alike(core)
+        return [v for v in known if all(map(self.sorts.agrees, core.indices, v.indices))]
 
     def refuse(self, core: Core, one: str, two: str) -> NoReturn:
         """Raise the error for two sizes that a witness makes equal."""

@@ -1,9 +1,9 @@
 """Fine-tuning and comparing on Hugging Face models: what the commands of the same names do.
 
 The configurations are plain dataclasses and import nothing heavy; a command line or a script fills
-them in and calls :func:`finetune`, :func:`compare` or :func:`demo`. The functions return reports
-with ``to_dict()`` and ``to_text()``; they print nothing, and tell how far they are through the
-``talk`` callback.
+them in and calls :func:`finetune`, :func:`~tenslora.integrations.comparing.compare` or
+:func:`demo`. The functions return reports with ``to_dict()`` and ``to_text()``; they print nothing,
+and tell how far they are through the ``talk`` callback.
 
 >>> from tenslora.integrations import FinetuneConfig
 >>> FinetuneConfig(family="lotr", like="lora:8").epochs

@@ -177,7 +177,7 @@ class FinetuneConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig(TrainingConfig):
-    """The settings of :func:`tenslora.integrations.compare`.
+    """The settings of :func:`~tenslora.integrations.comparing.compare`.
 
     ``like`` (equal parameters) or ``ranks`` (equal rank) says what the families have in common. The
     family of ``like``, or LoRA at that rank, is the first row of the table.

@@ -150,6 +150,10 @@ class Bank(nn.Module):
         """The probability of dropping an entry of the input, in training."""
         return float(self._dropout)
 
+    @dropout.setter
+    def dropout(self, value: float) -> None:
+        self._dropout = repr(float(value))
+
     @property
     def drops(self) -> bool:
         """Whether entries of the input are dropped now."""

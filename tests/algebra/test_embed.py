@@ -69,6 +69,14 @@ def test_a_connected_network_holds_any_other(proof, data):
     assert again.ranks == proof.ranks
 
 
+def test_an_array_in_two_places_is_read_in_the_one_that_the_other_cores_tell():
+    special = "W[layer (head head_dim) in] = A[(head in)] A[(b c)] G[head_dim b c]"
+    proof = embeds(special, "W[layer (head head_dim) in] = Z[layer head head_dim in]")
+    assert isinstance(proof, Proof), str(proof)
+    sized = {"layer": 2, "head": 2, "head_dim": 2, "in": 3, "b": 3, "c": 2}
+    assert holds_in_numbers(proof, sized)
+
+
 @given(networks())
 def test_nothing_is_refuted_in_itself(network):
     assert refute_networks(network, network) is None

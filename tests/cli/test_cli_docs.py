@@ -12,7 +12,8 @@ from tenslora.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TRAINING = ("finetune", "compare", "demo", "export", "inspect")
+#: Those that need a model or files of somebody: only their options are read.
+TRAINING = ("finetune", "compare", "demo", "export", "import", "inspect")
 _COMMAND = re.compile(r"^(?:\$ | {4})(?:\.venv/bin/)?tenslora (\S.*)$", re.MULTILINE)
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
