@@ -195,7 +195,7 @@ def _starts(page: Page) -> Iterator[str]:
         yield f"a frozen core is counted as {page.text('frozen')}"
     page.choose("pissa")
     if not page.wait(lambda: not page.text("notes")):
-        yield f"a family of the catalogue has notes: {page.text('notes')!r}"
+        yield f"a family of the catalogue has notes: {page.text('notes')!r}, {page.text('error')!r}"
 
 
 @contextlib.contextmanager

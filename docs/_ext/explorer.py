@@ -107,7 +107,7 @@ def _sources() -> Iterator[tuple[str, bytes]]:
             yield f"tenslora/{inside.as_posix()}", path.read_bytes()
     for file in importlib.metadata.files("opt_einsum") or ():
         library = file.parts[0] == "opt_einsum" and file.suffix == ".py"
-        if (library and "tests" not in file.parts) or file.name == "LICENSE":
+        if (library and "tests" not in file.parts) or file.name in ("LICENSE", "METADATA"):
             yield file.as_posix(), file.read_binary()
 
 
