@@ -90,7 +90,8 @@ def embed_networks(
         given=limits_general.given,
         limit=limit,
     )
-    for witness in (found.free, found.witness) if free else (found.witness, found.free):
+    wanted = (found.free, found.witness) if free else (found.witness, found.free)
+    for witness in (*wanted, _itself(one, two)):
         if witness is not None:
             try:
                 return check_networks(
@@ -118,6 +119,13 @@ def embed_networks(
         if refutation is not None
         else Undecided(one, two, found.tried, tuple(found.notes))
     )
+
+
+def _itself(special: Network, general: Network) -> str | None:
+    """Each core as itself, where both networks are one; no group is searched in another order."""
+    if special.terms != general.terms:
+        return None
+    return "\n".join(f"{core} = {core}" for core in general.cores.values())
 
 
 def _refused(error: SpecError) -> str:

@@ -18,7 +18,7 @@ from tenslora.algebra.proof import Proof
 from tenslora.algebra.refute import Refutation, refute_networks
 from tenslora.algebra.search import find_witness
 from tenslora.family.proving import embeds
-from tenslora.spec import core_shape
+from tenslora.spec import core_shape, parse
 from tenslora.testing import (
     assert_special_case,
     dense,
@@ -89,6 +89,14 @@ def test_a_network_is_a_special_case_of_itself(network, data):
     assert "refused" not in str(verdict)
     if isinstance(verdict, Proof):
         assert holds_in_numbers(verdict, data.draw(sizes(network, max_size=2)))
+
+
+def test_a_network_with_a_group_in_two_orders_is_a_special_case_of_itself():
+    network = parse("W[layer out (i1 i2 i3)] = A0[out i1 (b a)] A1[(a b) i2 i3]")
+    proof = embed_networks(network, network)
+    assert isinstance(proof, Proof), str(proof)
+    ones = dict.fromkeys(["layer", "i1", "i2", "i3"], 2)
+    assert holds_in_numbers(proof, {**ones, "out": 3, "a": 2, "b": 3})
 
 
 def test_refuted_by_rank():
