@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from tenslora.nn import Adapter, Site, install
 from tenslora.nn.attaching import build
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Budget, Design, Group, make_groups
-from tenslora.nn.lifting import take_place
+from tenslora.nn.lifting import build_beside, take_place
 from tenslora.nn.lora import load_lora
 from tenslora.nn.registry import check_name, check_nesting, registry_of
 from tenslora.nn.standin import adapter_file, load_alone
@@ -276,18 +275,7 @@ def _lower(bound: Bound, target: NDArray[np.float64], tolerance: float) -> Fit:
 
 def _built(adapter: Adapter, groups: Sequence[Group], fits: Mapping[str, Fit]) -> Adapter:
     """Make the adapter of these groups with the cores of the fits, in the place of the other."""
-    design = Design(adapter.family, tuple(groups), adapter.design.dropout, adapter.design.train)
-    bank = next(iter(adapter.banks.values()))
-    device: Any = next(iter(bank.cores().values())).device
-    made = build(
-        adapter.model,
-        design,
-        adapter.name,
-        seed=None,
-        dtype=bank.dtype,
-        device=device,
-        plan=bank.planning,
-    )
+    made = build_beside(adapter, adapter.family, groups)
     for name, found in fits.items():
         _put(made.banks[name], found)
     take_place(adapter, made)

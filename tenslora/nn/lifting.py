@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,7 @@ from tenslora.nn.sizes import complete, largest
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
 
-__all__ = ["lifted", "take_place"]
+__all__ = ["build_beside", "lifted", "take_place"]
 
 
 def lifted(
@@ -34,18 +34,7 @@ def lifted(
         new, cores = _lift_group(adapter, group, family, known)
         groups.append(new)
         arrays[new.name] = cores
-    design = Design(family, tuple(groups), adapter.design.dropout, adapter.design.train)
-    bank = next(iter(adapter.banks.values()))
-    device = next(iter(bank.cores().values())).device
-    made = build(
-        adapter.model,
-        design,
-        adapter.name,
-        seed=None,
-        dtype=bank.dtype,
-        device=device,
-        plan=bank.planning,
-    )
+    made = build_beside(adapter, family, groups)
     with torch.no_grad():
         for name, cores in arrays.items():
             for core, tensor in made.banks[name].cores().items():
@@ -53,6 +42,20 @@ def lifted(
     _check_equal(adapter, made)
     take_place(adapter, made)
     return made
+
+
+def build_beside(adapter: Adapter, family: Family, groups: Iterable[Group]) -> Adapter:
+    """Make an adapter of other groups with all else as it is; its cores are as they start."""
+    bank = next(iter(adapter.banks.values()))
+    return build(
+        adapter.model,
+        Design(family, tuple(groups), adapter.design.dropout, adapter.design.train),
+        adapter.name,
+        seed=None,
+        dtype=bank.dtype,
+        device=next(iter(bank.cores().values())).device,
+        plan=bank.planning,
+    )
 
 
 def _proof(adapter: Adapter, family: Family, proof: Proof | None, free: bool) -> Proof:
