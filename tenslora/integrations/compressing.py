@@ -275,7 +275,7 @@ def _lower(bound: Bound, target: NDArray[np.float64], tolerance: float) -> Fit:
 
 def _built(adapter: Adapter, groups: Sequence[Group], fits: Mapping[str, Fit]) -> Adapter:
     """Make the adapter of these groups with the cores of the fits, in the place of the other."""
-    made = build_beside(adapter, adapter.family, groups)
+    made = build_beside(adapter, replace(adapter.design, groups=tuple(groups)))
     for name, found in fits.items():
         _put(made.banks[name], found)
     take_place(adapter, made)

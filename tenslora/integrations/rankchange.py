@@ -21,9 +21,9 @@ from tenslora.errors import DataError, FitError
 from tenslora.family import Bound
 from tenslora.integrations.distributed import this_process
 from tenslora.nn import Adapter
-from tenslora.nn.attaching import build
 from tenslora.nn.bank import Bank
 from tenslora.nn.install import renew
+from tenslora.nn.lifting import build_beside
 from tenslora.spec import is_count
 
 __all__ = ["RankChange", "RankSchedule", "change_ranks"]
@@ -130,16 +130,7 @@ def change_ranks(
             for group in adapter.design.groups
         ),
     )
-    bank = next(iter(old.values()))
-    made = build(
-        adapter.model,
-        design,
-        adapter.name,
-        seed=None,
-        dtype=bank.dtype,
-        device=bank.device,
-        plan=bank.planning,
-    ).banks
+    made = build_beside(adapter, design).banks
     swaps = [swap for n, found in cuts.items() for swap in _fill(old[n], made[n], found)]
     moved = None if optimizer is None else _moved(adapter, optimizer, swaps, state)
     renew(adapter, design, made)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +35,7 @@ def lifted(
         new, cores = _lift_group(adapter, group, family, known)
         groups.append(new)
         arrays[new.name] = cores
-    made = build_beside(adapter, family, groups)
+    made = build_beside(adapter, replace(adapter.design, family=family, groups=tuple(groups)))
     with torch.no_grad():
         for name, cores in arrays.items():
             for core, tensor in made.banks[name].cores().items():
@@ -44,12 +45,12 @@ def lifted(
     return made
 
 
-def build_beside(adapter: Adapter, family: Family, groups: Iterable[Group]) -> Adapter:
-    """Make an adapter of other groups with all else as it is; its cores are as they start."""
+def build_beside(adapter: Adapter, design: Design) -> Adapter:
+    """Make an adapter of another design with all else as it is; its cores are as they start."""
     bank = next(iter(adapter.banks.values()))
     return build(
         adapter.model,
-        Design(family, tuple(groups), adapter.design.dropout, adapter.design.train),
+        design,
         adapter.name,
         seed=None,
         dtype=bank.dtype,
