@@ -10,7 +10,7 @@ from typing import Any
 
 from tenslora.errors import PlanError
 from tenslora.plan import Plan
-from tenslora.plan.emit import INJECTED, stage_name
+from tenslora.plan.emit import INJECTED, load_program, stage_name
 from tenslora.spec import core_shape, slot_size
 
 __all__ = ["Backend", "Executable"]
@@ -81,12 +81,8 @@ class Executable:
         )
 
     def _compile(self, mode: str) -> dict[str, Any]:
-        text = self.plan.source(mode)
-        namespace = self.backend.namespace()
-        code = compile(text, f"<tenslora {mode}: {self.plan.network}>", "exec")
-        # The text is made of numbers and of names that the grammar of the language has admitted.
-        exec(code, namespace)  # noqa: S102
-        return namespace
+        title = f"{mode}: {self.plan.network}"
+        return load_program(self.plan.source(mode), title, self.backend.namespace())
 
     def _strides(self, sites: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
         sizes = [self.plan.sizes[site] for site in sites]

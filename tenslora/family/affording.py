@@ -12,6 +12,7 @@ from tenslora.family.bound import Bound
 from tenslora.family.budgeting import ranks
 from tenslora.family.columns import columns, reasons
 from tenslora.family.family import Family
+from tenslora.family.memory import saved_beside
 from tenslora.family.modelshape import ModelShape, Weights, model_shape
 from tenslora.family.registry import registered, resolve
 
@@ -27,6 +28,7 @@ class Affordable:
 
     name: str
     bounds: tuple[Bound, ...]
+    weights: tuple[Weights, ...]
 
     @property
     def parameters(self) -> int:
@@ -51,7 +53,8 @@ class Affordable:
     @property
     def saved_per_token(self) -> int:
         """Numbers that a forward keeps of a token for its backward, the inputs included."""
-        return sum(bound.saved_per_token for bound in self.bounds)
+        pairs = zip(self.bounds, self.weights, strict=True)
+        return saved_beside((bound, group.inputs_of(bound.network)) for bound, group in pairs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""
@@ -200,7 +203,7 @@ def _afford(
         ]
     except TensloraError as error:
         return error.what
-    return Affordable(family.label, tuple(bounds))
+    return Affordable(family.label, tuple(bounds), shape.weights)
 
 
 def _share(shape: ModelShape, group: Weights, budget: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenslora.draw import Drawing
 from tenslora.errors import FamilyError
-from tenslora.family.memory import Memory, check_tokens, state_numbers
+from tenslora.family.memory import Memory, memory_of_cores
 from tenslora.family.picture import bound_page, draw_bound
 from tenslora.init import draw, from_weights
 from tenslora.plan import (
@@ -20,7 +20,6 @@ from tenslora.plan import (
     Profile,
     cut_rank,
     make_plan,
-    saved_once,
     saved_per_token,
 )
 from tenslora.spec import Network, core_shape, slot_size
@@ -154,7 +153,14 @@ class Bound:
         """
         return saved_per_token(self.plan())
 
-    def memory(self, tokens: int = 512, *, optimizer: str = "adamw", itemsize: int = 4) -> Memory:
+    def memory(
+        self,
+        tokens: int = 512,
+        *,
+        optimizer: str = "adamw",
+        itemsize: int = 4,
+        inputs: Sequence[Hashable] | None = None,
+    ) -> Memory:
         """Estimate what training the cores takes, in bytes: no array is made.
 
         Counted are the cores, a gradient and the optimiser's state for each trained number, and
@@ -166,11 +172,16 @@ class Bound:
         tokens : rows of the input of a site: rows of a batch times their length.
         optimizer : ``adamw``, ``adam``, ``momentum`` or ``sgd``.
         itemsize : bytes of a number: 4 for float32, 2 for bfloat16.
+        inputs : which input each site reads, equal for the same, in the order of the site indices,
+            the last fastest. By default one for each position of the site indices but ``proj``: say
+            it where query, key and value are counted by one index ``site``.
 
         Raises
         ------
         SizeError
             E212 for an optimiser that is not known, or tokens that are no count.
+        PlanError
+            E403 for another number of inputs than of sites.
 
         Examples
         --------
@@ -183,17 +194,7 @@ class Bound:
         activations  148.5 MB
         together     155.2 MB
         """
-        check_tokens(tokens)
-        plan, trained = self.plan(), self.trainable_parameters
-        kept = saved_once(plan) + tokens * saved_per_token(plan)
-        return Memory(
-            {
-                "weights": itemsize * (trained + self.frozen_parameters),
-                "gradients": itemsize * trained,
-                "optimizer": itemsize * state_numbers(optimizer) * trained,
-                "activations": itemsize * kept,
-            }
-        )
+        return memory_of_cores(self, tokens, optimizer, itemsize, inputs)
 
     def arrays(
         self, seed: int = 0, key: str = "", weights: Any = None

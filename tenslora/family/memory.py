@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tenslora.errors import SizeError
-from tenslora.spec import is_count
+from tenslora.plan import reads_input, saved_once, saved_per_token, shared_sites
+from tenslora.spec import is_count, slot_size
 
-__all__ = ["OPTIMIZERS", "Memory", "state_numbers"]
+if TYPE_CHECKING:
+    from tenslora.family.bound import Bound
+
+__all__ = ["OPTIMIZERS", "Memory", "memory_of_cores", "saved_beside", "state_numbers"]
 
 #: Numbers that an optimiser keeps for each trained one.
 OPTIMIZERS: Mapping[str, int] = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
@@ -78,3 +83,48 @@ def check_tokens(tokens: object, name: str = "tokens") -> None:
     if not is_count(tokens):
         what = f"{name}={tokens!r} is not a positive integer"
         raise SizeError("E212", what, advice="Give the rows of a batch times their length.")
+
+
+def memory_of_cores(
+    bound: Bound,
+    tokens: int,
+    optimizer: str,
+    itemsize: int,
+    inputs: Sequence[Hashable] | None,
+) -> Memory:
+    """See :meth:`tenslora.Bound.memory`."""
+    check_tokens(tokens)
+    states, trained = state_numbers(optimizer), bound.trainable_parameters
+    plan = bound.plan(shared=_shared(bound, inputs))
+    kept = saved_once(plan) + tokens * saved_per_token(plan, inputs)
+    return Memory(
+        {
+            "weights": itemsize * (trained + bound.frozen_parameters),
+            "gradients": itemsize * trained,
+            "optimizer": itemsize * states * trained,
+            "activations": itemsize * kept,
+        }
+    )
+
+
+def saved_beside(bounds: Iterable[tuple[Bound, Sequence[Hashable]]]) -> int:
+    """Count the numbers that bounds on one model keep of a token, an input of several once.
+
+    Each comes with the inputs of its sites, as :meth:`tenslora.Bound.memory` reads them.
+    """
+    total, read = 0, dict[Hashable, int]()
+    for bound, inputs in bounds:
+        plan = bound.plan(shared=_shared(bound, inputs))
+        total += saved_per_token(plan, inputs)
+        if reads_input(plan):
+            width = slot_size(bound.network.input, bound.sizes)
+            total -= width * len(set(inputs))
+            read.update(dict.fromkeys(inputs, width))
+    return total + sum(read.values())
+
+
+def _shared(bound: Bound, inputs: Sequence[Hashable] | None) -> tuple[str, ...] | None:
+    if inputs is None:
+        return None
+    same = shared_sites(bound.network, bound.sizes, inputs)
+    return tuple(site for site in same if site == "proj")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,10 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: The projections of a model, each with the first one that reads the same input.
+_READERS = {"q": "q", "k": "q", "v": "q", "o": "o", "gate": "gate", "up": "gate", "down": "down"}
+
+
 @dataclass(frozen=True)
 class Weights:
     """Weight matrices of one shape: in every layer one for each projection.
@@ -98,6 +103,29 @@ class Weights:
         sizes.update(self._split(network.output, self.out))
         sizes.update(self._split(network.input, self.inputs))
         return sizes
+
+    def inputs_of(self, network: Network) -> list[tuple[int, str]]:
+        """Return the input that each site of a network reads: of its layer, and of which part.
+
+        Query, key and value read one, and so do gate and up; projections of other names read one,
+        too. The order is that of the site indices;
+        ``site`` counts the projections of the first layer, then those of the next.
+
+        Examples
+        --------
+        >>> from tenslora.spec import parse
+        >>> weights = Weights(("q", "k", "o"), layers=1, out=4, inputs=4)
+        >>> weights.inputs_of(parse("W[layer proj out in] = B[layer proj out r] A[r in]"))
+        [(0, 'q'), (0, 'q'), (0, 'o')]
+        """
+        found = []
+        sizes = self.sizes(network)
+        for place in itertools.product(*(range(sizes[site]) for site in network.sites)):
+            known = dict(zip(network.sites, place, strict=True))
+            layer, number = divmod(known.get("site", 0), len(self.projections))
+            layer, number = known.get("layer", layer), known.get("proj", number)
+            found.append((layer, _READERS.get(self.projections[number], "")))
+        return found
 
     def _split(self, slot: Slot, total: int) -> dict[str, int]:
         sizes: dict[str, int] = {}

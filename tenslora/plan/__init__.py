@@ -4,7 +4,7 @@ from tenslora.plan.cost import CPU, H200_BF16, PROFILES, Profile
 from tenslora.plan.cut import cut_rank
 from tenslora.plan.profiles import find_profile, profile_to_json
 from tenslora.plan.program import Plan, make_plan
-from tenslora.plan.saved import saved_once, saved_per_token
+from tenslora.plan.saved import reads_input, saved_once, saved_per_token, shared_sites
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step
 from tenslora.plan.table import Table
 from tenslora.plan.ways import Way, find_ways
@@ -28,6 +28,8 @@ __all__ = [
     "find_ways",
     "make_plan",
     "profile_to_json",
+    "reads_input",
     "saved_once",
     "saved_per_token",
+    "shared_sites",
 ]

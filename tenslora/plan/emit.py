@@ -5,13 +5,14 @@ from __future__ import annotations
 import keyword
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tenslora.plan.operands import Operand
 from tenslora.plan.product import Product
 from tenslora.plan.steps import Array, Chain, Part, Stage, Step, pair_up
 from tenslora.spec import Core, Network, Slot
 
-__all__ = ["INJECTED", "emit_apply", "emit_delta", "emit_factors", "stage_name"]
+__all__ = ["INJECTED", "emit_apply", "emit_delta", "emit_factors", "load_program", "stage_name"]
 
 #: What a backend puts into the namespace of an emitted program: ``permute(a, *axes)``,
 #: ``eye(like, size, axes)``, ``ones(like, *shape)``, ``broadcast(a, *shape)``, ``concat(arrays,
@@ -28,6 +29,14 @@ def stage_name(chain: int, stage: int) -> str:
     'stage_0_1'
     """
     return f"stage_{chain}_{stage}"
+
+
+def load_program(source: str, title: str, injected: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the text of a program with what a backend injects; return the functions by name."""
+    namespace = dict(injected)
+    # The text is made of numbers and of names that the grammar of the language has admitted.
+    exec(compile(source, f"<tenslora {title}>", "exec"), namespace)  # noqa: S102
+    return namespace
 
 
 def emit_apply(chains: Sequence[Chain], sizes: Mapping[str, int]) -> str:

@@ -1,21 +1,42 @@
-"""What a forward keeps for its backward, counted on the plan."""
+"""What a forward keeps for its backward, counted by running the plan's program on shapes."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from tenslora.errors import PlanError
 from tenslora.plan.cost import entries
+from tenslora.plan.emit import stage_name
 from tenslora.plan.product import Product
 from tenslora.plan.program import Plan
-from tenslora.plan.steps import Part
+from tenslora.plan.tracing import Trace, Traced
+from tenslora.spec import Network, core_shape
 
-__all__ = ["saved_once", "saved_per_token"]
+__all__ = ["reads_input", "saved_once", "saved_per_token", "shared_sites"]
+
+#: Two numbers of tokens, to tell what grows with them. One token has views of its own.
+_FEW, _MORE = 2, 3
 
 
-def saved_per_token(plan: Plan) -> int:
+def saved_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int:
     """Count the numbers that a forward through all sites keeps of each token.
 
     A stage whose tensor is trained keeps what it reads: the first one of a term x (once for all
     terms and for all sites that read one x), later ones their part of ``h`` for each site over
-    which it differs. A plan that runs as x A B keeps x and x A.
+    which it differs. Where the axes have to be laid out anew, the copy is kept. A plan that runs as
+    x A B keeps x and x A.
+
+    Parameters
+    ----------
+    plan : the plan.
+    inputs : which input each site reads, equal for the same, in the order of the site indices, the
+        last fastest. By default sites that differ in shared site indices alone read one.
+
+    Raises
+    ------
+    PlanError
+        E403 for another number of inputs than of sites.
 
     Examples
     --------
@@ -26,35 +47,12 @@ def saved_per_token(plan: Plan) -> int:
     >>> saved_per_token(make_plan(n, sizes, shared=["proj"]))  # 2 x 8 of x, 2 x 2 of h
     20
     """
-    sizes, varying = plan.sizes, set(plan.problem.varying())
-    if plan.normal and plan.product is not None:
-        return _of_product(plan, plan.product)
-    x, total = 0, 0
-    for chain in plan.chains:
-        carried: frozenset[str] = frozenset()
-        for number, stage in enumerate(chain.stages):
-            if _trained(plan, stage.part):
-                sites = sorted(varying | carried)
-                kept = entries((*stage.before, *sites), sizes)
-                if number == 0:
-                    x = max(x, kept)
-                else:
-                    total += kept
-            carried = stage.varies
-    return x + total
-
-
-def _of_product(plan: Plan, product: Product) -> int:
-    varying, sizes = set(plan.problem.varying()), plan.sizes
-    first = any(_trained(plan, factor.first) for factor in product.factors)
-    second = any(_trained(plan, factor.second) for factor in product.factors)
-    x = entries((*plan.network.input, *sorted(varying)), sizes)
-    h = product.rank * entries(sorted(varying.union(product.first_sites)), sizes)
-    return x * first + h * second
+    readers = _Readers(plan, inputs)
+    return _trace(plan, _MORE, readers).total() - _trace(plan, _FEW, readers).total()
 
 
 def saved_once(plan: Plan) -> int:
-    """Count the numbers of the hoisted results that a forward keeps, whatever the tokens.
+    """Count the numbers that a forward keeps of what is hoisted, whatever the tokens.
 
     Examples
     --------
@@ -64,15 +62,119 @@ def saved_once(plan: Plan) -> int:
     >>> saved_once(make_plan(n, {"out": 80, "in": 80, "a": 4, "b": 2}))  # G U, 2 x 80
     160
     """
+    readers = _Readers(plan, None)
+    few, more = (_trace(plan, tokens, readers).total() for tokens in (_FEW, _MORE))
+    return few - _FEW * (more - few)
+
+
+def reads_input(plan: Plan) -> bool:
+    """Whether x itself is kept: not where the cores that it meets are frozen, or a copy is."""
+    trace = _trace(plan, _FEW, _Readers(plan, None))
+    return trace.x.piece in trace.kept
+
+
+def shared_sites(
+    network: Network, sizes: Mapping[str, int], inputs: Sequence[Hashable]
+) -> tuple[str, ...]:
+    """Find the site indices along which sites read one input.
+
+    Parameters
+    ----------
+    network, sizes : the equation.
+    inputs : as in :func:`saved_per_token`.
+
+    Raises
+    ------
+    PlanError
+        E403 for another number of inputs than of sites.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer proj out in] = B[layer proj out r] A[layer r in]")
+    >>> shared_sites(n, {"layer": 2, "proj": 3}, ["x0", "x0", "x0", "x1", "x1", "x1"])
+    ('proj',)
+    """
+    places = _places(network, sizes, inputs)
+    found = []
+    for n, site in enumerate(network.sites):
+        rest = {(*place[:n], *place[n + 1 :]): x for place, x in places}
+        if all(rest[(*place[:n], *place[n + 1 :])] == x for place, x in places):
+            found.append(site)
+    return tuple(found)
+
+
+def _places(
+    network: Network, sizes: Mapping[str, int], inputs: Sequence[Hashable]
+) -> list[tuple[tuple[int, ...], Hashable]]:
+    """Each site's place on the site indices, with its input."""
+    count = entries(network.sites, sizes)
+    if len(inputs) != count:
+        what = f"inputs names {len(inputs)} inputs, and {network} has {count} sites"
+        raise PlanError("E403", what, advice="Give one for each site.")
+    every = itertools.product(*(range(sizes[site]) for site in network.sites))
+    return list(zip(every, inputs, strict=True))
+
+
+class _Readers:
+    """How many different results there are of what is done at every site."""
+
+    def __init__(self, plan: Plan, inputs: Sequence[Hashable] | None) -> None:
+        self.plan, self.varying = plan, frozenset(plan.problem.varying())
+        self.places = None if inputs is None else _places(plan.network, plan.sizes, inputs)
+
+    def count(self, carried: Iterable[str] = ()) -> int:
+        """Of what depends on the input and on some site indices."""
+        if self.places is None:
+            return entries(self.varying.union(carried), self.plan.sizes)
+        held = set(carried)
+        kept = [n for n, site in enumerate(self.plan.network.sites) if site in held]
+        return len({(x, *(place[n] for n in kept)) for place, x in self.places})
+
+
+class _Run(Trace):
+    """A trace with its x."""
+
+    def __init__(self, plan: Plan, tokens: int, readers: _Readers) -> None:
+        super().__init__()
+        self.times = 0
+        network, frozen = plan.network, plan.problem.frozen
+        self.cores = {
+            name: self.array(core_shape(core, plan.sizes), trained=name not in frozen)
+            for name, core in network.cores.items()
+        }
+        self.times = readers.count()
+        self.x = self.array([tokens, entries(network.input, plan.sizes)], trained=True)
+        self.times = 1
+
+
+def _trace(plan: Plan, tokens: int, readers: _Readers) -> _Run:
+    """Run the program once, with each array counted as often as there is another of it."""
+    run = _Run(plan, tokens, readers)
     if plan.normal and plan.product is not None:
-        parts = [part for f in plan.product.factors for part in (f.first, f.second)]
+        _run_product(run, plan, plan.product, readers)
     else:
-        stages = (stage for chain in plan.chains for stage in chain.stages)
-        parts = [stage.part for stage in stages if _trained(plan, stage.part)]
-    steps = {s.result.name: entries(s.result.indices, plan.sizes) for p in parts for s in p.steps}
-    return sum(steps.values())
+        _run_chains(run, plan, readers)
+    return run
 
 
-def _trained(plan: Plan, part: Part) -> bool:
-    names = {operand.name for _, operand in part.operands}
-    return any(name in plan.network.cores for name in names - plan.problem.frozen)
+def _run_product(run: _Run, plan: Plan, product: Product, readers: _Readers) -> None:
+    """As tenslora.nn.product does it: x A once for the sites that read one x."""
+    a, b = run.program(plan.source("factors"))["factors"](run.cores, run.x)
+    if product.first_sites and readers.count(product.first_sites) > readers.count():
+        a = a.reshape(-1, a.shape[-1])  # the A of all sites that read one x, below each other
+    run.times = readers.count(product.first_sites)
+    thin = run.array([run.x.shape[0], product.rank], trained=True)
+    run.keep(run.x, a)
+    run.keep(thin, b)
+
+
+def _run_chains(run: _Run, plan: Plan, readers: _Readers) -> None:
+    program = run.program(plan.source("apply"))
+    tensors = iter(program["hoist"](run.cores, run.x))
+    for c, chain in enumerate(plan.chains):
+        h: Traced = run.x
+        for s, stage in enumerate(chain.stages):
+            tensor: Traced = next(tensors)
+            run.times = readers.count(stage.varies)
+            h = program[stage_name(c, s)](h, tensor.first() if stage.sites else tensor)

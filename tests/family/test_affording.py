@@ -58,6 +58,16 @@ def test_every_family_is_within_the_budget_or_has_a_reason():
     assert lora.saved_per_token == 6 * 384 + 18 * 8  # x of each layer, h of each site
 
 
+def test_an_input_that_several_weights_read_is_kept_once():
+    """Query of one shape, key and value of another, and families that count sites by one index."""
+    shape = tl.model_shape(LLAMA, ["q", "k", "v", "o"])
+    rows = {row.name: row for row in tl.budget_table(shape, ["lora", "fact_tt"], rank=4).rows}
+    x = 28 * (3072 + 3072)  # what q, k and v read, and what o reads
+    assert rows["lora"].saved_per_token == x + 28 * 4 * 4
+    # U is one for all sites: q and o of one adapter read two inputs, k and v of another read one
+    assert rows["fact_tt"].saved_per_token - x == 28 * 4 * (2 + 1)
+
+
 def test_families_that_cannot_be_bound_say_why():
     no_heads = ModelShape("m", (Weights(("up",), 4, 64, 64),))
     table = tl.budget_table(no_heads, ["lora", "lorta", "tt_lora"], params=700)

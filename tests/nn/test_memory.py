@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import weakref
 
 import pytest
@@ -21,7 +23,8 @@ from transformers import (
 )
 
 import tenslora as tl
-from tenslora.errors import SizeError
+from tenslora.errors import PlanError, SizeError
+from tenslora.plan.tracing import Trace
 
 CONFIG = {"num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 100}
 
@@ -157,24 +160,77 @@ class Blocks(nn.Module):
         return [m(x) for block, x in pairs for m in (block.q, block.k, block.v)]
 
 
-#: One of each shape: matrices, Tucker, CP, rings, trains, trees, products, frozen cores.
-SHAPES = [
-    "lora", "tenslora.att", "tenslora.qkv_depth", "tenslora_cp.att", "tenslora_tr.att",
-    "tensor_ring", "tenslora_tt.depth", "metatt5", "hierarchical_tucker", "block_term", "lotr",
-    "tied_lora", "randlora", "loha", "lokr", "c3a", "fourierft",
-]  # fmt: skip
+#: One of each way to run: x A B with A of each layer and of all, chains with copies, frozen cores.
+FEW = ["lora", "tenslora.att", "tenslora_tr.depth", "monarch", "dota", "vera", "cara", "fact_tk"]
+
+#: The whole catalogue; all but a few take ``pytest -m slow``.
+FAMILIES = [
+    name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in tl.registered()
+]
+
+
+def of_the_sites(family, tokens=512, **options):
+    """The bounds of an adapter, what a step of its sites takes, and which input each site reads.
+
+    Measured are the cores, what autograd keeps for backward with storages counted once, the
+    gradients and the optimiser's states. The frozen layers keep nothing; x has a gradient.
+    """
+    model = Blocks(32)
+    adapter = tl.attach(model, family, targets=["q", "k", "v"], ranks=3, **options)
+    inputs = [torch.randn(tokens, 32, requires_grad=True) for _ in range(3)]
+    outputs = []
+    measured = {"activations": saved_by(model, lambda: outputs.extend(model(inputs)))}
+    sum(y.square().sum() for y in outputs).backward()
+    trained = list(adapter.parameters())
+    optimizer = torch.optim.AdamW(trained)
+    optimizer.step()
+    (bank,) = adapter.banks.values()
+    measured["weights"] = sum(4 * t.numel() for t in bank.tensors().values())
+    measured["gradients"] = sum(4 * p.grad.numel() for p in trained)
+    states = [v for state in optimizer.state.values() for v in state.values() if v.ndim]
+    measured["optimizer"] = sum(4 * v.numel() for v in states)
+    (bound,) = adapter.bounds.values()
+    counted = bound.network.sites == ("site",)
+    return bound, measured, [n // 3 for n in range(9)] if counted else None
 
 
 @pytest.mark.filterwarnings("ignore::tenslora.errors.RedundantRankWarning")
-@pytest.mark.parametrize("family", SHAPES)
-def test_the_count_without_a_model_is_what_the_cores_keep(family):
-    """Of the sites alone, whose frozen layers keep nothing: q, k and v read one input."""
-    model = Blocks(32)
-    adapter = tl.attach(model, family, targets=["q", "k", "v"], ranks=4)
-    inputs = [torch.randn(512, 32, requires_grad=True) for _ in range(3)]
-    measured = saved_by(model, lambda: model(inputs))
-    (bound,) = adapter.bounds.values()
-    assert bound.memory(512).parts["activations"] == pytest.approx(measured, rel=0.1)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_count_without_a_model_is_what_the_cores_take(family):
+    """Of the sites alone: q, k and v of a layer read one input."""
+    bound, measured, inputs = of_the_sites(family)
+    estimated = bound.memory(512, inputs=inputs)
+    assert estimated.parts["activations"] == pytest.approx(measured["activations"], rel=0.02)
+    assert estimated.total == pytest.approx(sum(measured.values()), rel=0.02)
+    for part in ("weights", "gradients", "optimizer"):
+        assert estimated.parts[part] == measured[part], part
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_arrays_without_numbers_are_views_and_copies_where_torch_has_them(seed):
+    """Axes in a random order, axes of length 1 among them."""
+    numbers = random.Random(seed)
+    shape = [numbers.choice([1, 2, 3, 4]) for _ in range(4)]
+    axes = numbers.sample(range(4), 4)
+    real, traced = torch.empty(shape).permute(axes), Trace().array(shape).permute(axes)
+    for n in range(3):
+        wanted = [math.prod(real.shape[: n + 1]), *real.shape[n + 1 :]]
+        other, view = real.reshape(wanted), traced.reshape(*wanted)
+        assert (view.piece is traced.piece) == (other.data_ptr() == real.data_ptr())
+        together = real.reshape([-1, 2] if real.numel() % 2 == 0 else [-1, 1])
+        split = traced.reshape(*together.shape)
+        assert (split.piece is traced.piece) == (together.data_ptr() == real.data_ptr())
+    added, sums = real + torch.empty(1), traced + Trace().array([1])
+    pairs = zip(added.shape, added.stride(), sums.steps, strict=True)
+    assert all(one == two for length, one, two in pairs if length > 1)
+
+
+def test_inputs_are_as_many_as_the_sites():
+    bound = tl.families.fact_tt.bind({"site": 6, "out": 8, "in": 8}, ranks=2)
+    with pytest.raises(PlanError, match="E403") as info:
+        bound.memory(inputs=[0, 1])
+    assert "inputs names 2 inputs" in str(info.value)
+    assert "has 6 sites" in str(info.value)
 
 
 @pytest.mark.parametrize(
