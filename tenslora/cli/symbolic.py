@@ -14,7 +14,7 @@ from tenslora.draw import Drawing, layout_plan, to_latex
 from tenslora.errors import UsageError
 from tenslora.families.outside import OUTSIDE, Outside
 from tenslora.family import WRAPPERS, Bound, Family, registered
-from tenslora.family.wrapped import Kind
+from tenslora.family.wrapper import Kind
 from tenslora.plan import PROFILES, Plan
 
 __all__ = ["COMMANDS"]

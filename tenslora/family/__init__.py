@@ -33,7 +33,8 @@ from tenslora.family.shapes import (
     tensor_train,
     tucker,
 )
-from tenslora.family.wrapped import WRAPPERS, Wrapped, WrappedBound, Wrapper
+from tenslora.family.wrapped import Wrapped, WrappedBound
+from tenslora.family.wrapper import WRAPPERS, Wrapper
 from tenslora.family.wrapping import dora, hira, router, unwrap, wrap
 
 __all__ = [

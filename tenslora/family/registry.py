@@ -13,7 +13,8 @@ import importlib
 from tenslora.errors import FamilyError
 from tenslora.family.family import Family, family
 from tenslora.family.rank_text import parse_ranks
-from tenslora.family.wrapped import Wrapped, take_text_apart
+from tenslora.family.wrapped import Wrapped
+from tenslora.family.wrapper import take_text_apart
 from tenslora.spec import parse
 
 __all__ = ["register", "registered", "resolve"]

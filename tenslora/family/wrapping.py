@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tenslora.family.family import Family
 from tenslora.family.registry import resolve
-from tenslora.family.wrapped import Wrapped, Wrapper, take_text_apart
+from tenslora.family.wrapped import Wrapped
+from tenslora.family.wrapper import Wrapper, take_text_apart
 
 __all__ = ["dora", "hira", "router", "unwrap", "wrap"]
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tenslora.integrations.demonstration import demo
     from tenslora.integrations.finetuning import Report, finetune
     from tenslora.integrations.fitting import fit_models, fit_stack
-    from tenslora.integrations.rankchange import RankChange, RankSchedule, change_ranks
+    from tenslora.integrations.rankchange import RankChange, change_ranks
+    from tenslora.integrations.rankschedule import RankSchedule
     from tenslora.integrations.updates import read_updates
 
 __all__ = [
@@ -56,7 +57,7 @@ _LAZY = {
     "recompress": "compressing",
     "demo": "demonstration",
     "RankChange": "rankchange",
-    "RankSchedule": "rankchange",
+    "RankSchedule": "rankschedule",
     "change_ranks": "rankchange",
     "Report": "finetuning",
     "finetune": "finetuning",

@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from operator import index
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from tenslora.decompose import Cut, cut
 from tenslora.errors import DataError, FitError
 from tenslora.family import Bound
 from tenslora.integrations.distributed import this_process
+from tenslora.integrations.optimizerstate import Swap, carried_states, put_states
 from tenslora.nn import Adapter
 from tenslora.nn.bank import Bank
 from tenslora.nn.install import renew
 from tenslora.nn.lifting import build_beside
 from tenslora.spec import is_count
 
-__all__ = ["RankChange", "RankSchedule", "change_ranks"]
+__all__ = ["RankChange", "Ranks", "change_ranks"]
 
-#: Entries of an optimiser's state that are sums of gradients, and those of squares of gradients.
-_SUMS = frozenset({"exp_avg", "grad_avg", "momentum_buffer"})
-_SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"})
 _STATES = ("carry", "reset")
 
 #: Ranks for every bond, for each by name, or (a float) the error that W may have.
@@ -132,76 +128,11 @@ def change_ranks(
     )
     made = build_beside(adapter, design).banks
     swaps = [swap for n, found in cuts.items() for swap in _fill(old[n], made[n], found)]
-    moved = None if optimizer is None else _moved(adapter, optimizer, swaps, state)
+    moved = None if optimizer is None else carried_states(adapter, optimizer, swaps, state)
     renew(adapter, design, made)
     if optimizer is not None and moved is not None:
-        _put(optimizer, swaps, moved)
+        put_states(optimizer, swaps, moved)
     return _report(cuts, old, adapter, "none" if optimizer is None else state)
-
-
-@dataclass
-class RankSchedule:
-    """Rank changes at given steps of training, for a loop of one's own or transformers' Trainer.
-
-    Attributes
-    ----------
-    adapter : as for :func:`change_ranks`.
-    at : the number of finished steps -> the ranks from there on.
-    state : as there.
-    changes : what was done so far.
-
-    Examples
-    --------
-    In a loop, behind ``optimizer.step()``::
-
-        schedule = RankSchedule(adapter, {100: 8, 200: 4})
-        ...
-        schedule.step(number, optimizer)
-
-    In transformers: ``Trainer(..., callbacks=[schedule.callback()])``.
-    """
-
-    adapter: Adapter
-    at: Mapping[int, Ranks]
-    state: str = "carry"
-    changes: list[RankChange] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for number in self.at:
-            if not is_count(number):
-                what = f"{number!r} is no number of finished steps"
-                raise FitError("E905", what, advice="Write {100: 8, 200: 4}, say.")
-
-    def step(
-        self, number: int, optimizer: torch.optim.Optimizer | None = None
-    ) -> RankChange | None:
-        """Change the ranks where this is a step at which they change.
-
-        Parameters
-        ----------
-        number : of steps that are finished.
-        optimizer : as for :func:`change_ranks`.
-        """
-        if number not in self.at:
-            return None
-        made = change_ranks(self.adapter, self.at[number], optimizer=optimizer, state=self.state)
-        self.changes.append(made)
-        return made
-
-    def callback(self) -> Any:
-        """Return a ``TrainerCallback`` that calls :meth:`step` at the end of each step."""
-        from transformers import TrainerCallback
-
-        schedule = self
-
-        class RankCallback(TrainerCallback):  # type: ignore[misc]
-            """Changes the ranks of an adapter while transformers' Trainer trains it."""
-
-            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                """Change the ranks where it is time."""
-                schedule.step(state.global_step, kwargs.get("optimizer"))
-
-        return RankCallback()
 
 
 def _cut(bank: Bank, ranks: Ranks) -> Cut:
@@ -224,13 +155,9 @@ def _bound(bound: Bound, found: Cut) -> Bound:
     return Bound(bound.family, {**bound.sizes, **found.ranks}, bound.scale)
 
 
-#: An old parameter, the one in its place, how it was cut, and the core's name.
-_Swap = tuple[nn.Parameter, nn.Parameter, Cut, str]
-
-
-def _fill(old: Bank, new: Bank, found: Cut) -> list[_Swap]:
+def _fill(old: Bank, new: Bank, found: Cut) -> list[Swap]:
     """Give a new bank its values; what a wrapper has of its own stays the same parameter."""
-    swaps: list[_Swap] = []
+    swaps: list[Swap] = []
     for name, before in old.named_parameters():
         if name not in found.cores:
             new.register_parameter(name, before)
@@ -241,52 +168,6 @@ def _fill(old: Bank, new: Bank, found: Cut) -> list[_Swap]:
         after.requires_grad_(before.requires_grad)
         swaps.append((before, after, found, name))
     return swaps
-
-
-def _moved(
-    adapter: Adapter, optimizer: torch.optim.Optimizer, swaps: list[_Swap], state: str
-) -> dict[nn.Parameter, dict[str, Any]]:
-    """The state of each new parameter, before anything is changed."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = [name for before, _, _, name in swaps if id(before) not in held]
-    if missing:
-        what = f"the optimizer trains no core {missing[0]!r} of adapter {adapter.name!r}"
-        raise FitError("E906", what, advice="Give the one that was made of adapter.parameters().")
-    found: dict[nn.Parameter, dict[str, Any]] = {}
-    for before, after, cutting, name in swaps:
-        known = optimizer.state.get(before, {})
-        if state == "carry" and known:
-            found[after] = {
-                key: _carry(key, value, before, cutting, name) for key, value in known.items()
-            }
-    return found
-
-
-def _carry(key: str, value: Any, before: nn.Parameter, cutting: Cut, name: str) -> Any:
-    if not isinstance(value, Tensor) or (value.ndim == 0 and before.ndim > 0):
-        return value
-    if value.shape != before.shape or key not in _SUMS | _SQUARES:
-        what = f"the optimizer keeps {key!r} of shape {tuple(value.shape)} for core {name!r}"
-        raise FitError("E906", what, advice='That cannot be carried over: state="reset".')
-    made = cutting.carried(
-        name, value.detach().to("cpu", torch.float64).numpy(), squared=key in _SQUARES
-    )
-    return torch.from_numpy(made).to(value)
-
-
-def _put(
-    optimizer: torch.optim.Optimizer,
-    swaps: list[_Swap],
-    moved: Mapping[nn.Parameter, dict[str, Any]],
-) -> None:
-    """Put the new parameters and their state where the old ones are."""
-    places = {id(before): after for before, after, *_ in swaps}
-    for group in optimizer.param_groups:
-        group["params"][:] = [places.get(id(p), p) for p in group["params"]]
-    for before, *_ in swaps:
-        optimizer.state.pop(before, None)
-    for parameter, kept in moved.items():
-        optimizer.state[parameter] = kept
 
 
 def _report(
