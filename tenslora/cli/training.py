@@ -11,6 +11,8 @@ from tenslora.cli.command import Answer, Command, Parser
 from tenslora.cli.config import add_config, read_config
 from tenslora.cli.output import say
 from tenslora.cli.reading import add_family_settings, read_family
+from tenslora.family import wrap
+from tenslora.family.wrapper import take_text_apart
 from tenslora.integrations import CompareConfig, FinetuneConfig
 from tenslora.integrations.distributed import leave
 
@@ -27,10 +29,10 @@ def _fill_finetune(parser: Parser) -> None:
 def _run_finetune(args: Namespace) -> Answer:
     changed: dict[str, Any] = {}
     if args.init or args.frozen or args.scale:
-        family = getattr(args, "family", FinetuneConfig().family)
-        changed["family"] = read_family(
-            Namespace(**{**vars(args), "family": family}), any_start=False
-        )
+        text = getattr(args, "family", str(FinetuneConfig().family))
+        wrapper, inside = take_text_apart(text) or (None, text)
+        made = read_family(Namespace(**{**vars(args), "family": inside}), any_start=False)
+        changed["family"] = made if wrapper is None else wrap(wrapper, made)
     config = read_config(args, FinetuneConfig, **changed)
     from tenslora.integrations import finetune
 

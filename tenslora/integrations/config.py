@@ -12,12 +12,12 @@ dict: the option takes ``name=value``); ``choices``; ``metavar``. Nothing heavy 
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tenslora.errors import DataError
-from tenslora.family import Family, resolve
+from tenslora.family import Family, Wrapped, resolve
+from tenslora.integrations.configtext import as_json, command_line
 
 __all__ = [
     "HEAD",
@@ -31,7 +31,6 @@ __all__ = [
 #: The word that stands where a family's name may stand: train the head alone.
 HEAD = "head"
 METRICS = ("auto", "accuracy", "f1", "matthews")
-_FIRST = ("model", "data", "family", "families", "like", "ranks")
 _KEEP = ("last", "best")
 _SCHEDULES = ("cosine", "linear", "constant")
 
@@ -89,7 +88,7 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a JSON object; a family made by hand with all that it is."""
-        return {f.name: _json(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
 
     def command(self) -> str:
         """Return the command line that has these settings.
@@ -97,24 +96,7 @@ class TrainingConfig:
         >>> CompareConfig(families=("lotr",), like="lora:8", head=False).command()
         'tenslora compare --families lotr --like lora:8 --no-head'
         """
-        words = ["tenslora", type(self).__name__.removesuffix("Config").lower()]
-        default = type(self)()
-        for f in sorted(fields(self), key=lambda f: f.name not in _FIRST):
-            value, flag = getattr(self, f.name), "--" + f.name.replace("_", "-")
-            if value == getattr(default, f.name):
-                continue
-            if isinstance(value, bool):
-                words.append(flag if value else f"--no-{flag[2:]}")
-                continue
-            words.append(flag)
-            if isinstance(value, Family) and value.name is None:
-                words += _family_words(value)
-            elif isinstance(value, dict):
-                words += [f"{k}={v}" for k, v in value.items()]
-            else:
-                many = value if isinstance(value, tuple) else (value,)
-                words += [str(_plain(one)) for one in many]
-        return shlex.join(words)
+        return command_line(self)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_length"):
@@ -151,14 +133,23 @@ class FinetuneConfig(TrainingConfig):
         "or topics (questions from PyPI's chatterbot-corpus)",
         str,
     )
-    family: str | Family = _option(  # noqa: RUF009
-        "lora", "a family's name or an equation, or head for the classifier alone", str
+    family: str | Family | Wrapped = _option(  # noqa: RUF009
+        "lora",
+        "a family's name or an equation, either in a wrapper too, as in 'dora(lora)'; or head for "
+        "the classifier alone",
+        str,
     )
     ranks: str | int | dict[str, int] | None = _option(  # noqa: RUF009
         None, "one rank for every bond, or bond=rank for each", str, pairs=True
     )
     like: str | Family | None = _option(None, "as many parameters as a family, such as lora:8", str)  # noqa: RUF009
     params: int | None = _option(None, "trained parameters of the adapter at most", int)
+    sizes: dict[str, int] = _option(  # noqa: RUF009
+        {},
+        "sizes that the model does not tell, as index=size: experts, parts of a group",
+        int,
+        pairs=True,
+    )
     keep: str = _option(
         "last", "save the values after the last epoch, or after the best", str, choices=_KEEP
     )
@@ -186,9 +177,9 @@ class CompareConfig(TrainingConfig):
     data: tuple[str, ...] = _option(
         ("topics",), "one or more tasks, as in finetune", str, many=True
     )
-    families: tuple[str | Family, ...] = _option(
+    families: tuple[str | Family | Wrapped, ...] = _option(
         ("tenslora.att", "tenslora.qkv_depth", "tenslora.att_qkv_depth"),
-        "names or equations, with ranks of their own as in lora:4",
+        "names or equations, with ranks of their own as in lora:4, or in a wrapper: 'dora(lora:4)'",
         str,
         many=True,
     )
@@ -239,31 +230,6 @@ def _check(
     raise DataError(
         "E709", f"{name}={value!r} is out of range", advice=f"It has to be {noun} {limits}."
     )
-
-
-def _family_words(family: Family) -> list[str]:
-    """Return an equation and the options that say the rest of a family made by hand."""
-    words = [family.equation]
-    for core, rule in family.init.items():
-        words += ["--init", f"{core}={rule}"]
-    for core in sorted(family.frozen):
-        words += ["--frozen", core]
-    if str(family.scale) != "constant":
-        words += ["--scale", str(family.scale)]
-    return words
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, Family):
-        return value.to_json()
-    return [_json(one) for one in value] if isinstance(value, tuple) else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Family):
-        ranks = ",".join(f"{bond}={rank}" for bond, rank in value.ranks.items())
-        return f"{value.label}:{ranks}" if ranks else value.label
-    return value
 
 
 def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:

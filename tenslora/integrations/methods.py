@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from tenslora.errors import DataError
-from tenslora.family import Family, parse_ranks
+from tenslora.family import Family, Wrapped, Wrapper, parse_ranks, unwrap
 from tenslora.integrations.config import HEAD, CompareConfig, FinetuneConfig, parse_family
 
 __all__ = ["HEAD_ALONE", "Method", "method_of", "methods_of"]
@@ -27,11 +27,14 @@ class Method:
     like: Family | None = None
     params: int | None = None
     lr: float | None = None
+    wrapper: Wrapper | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object; :meth:`from_json` reads it."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v.to_json() if isinstance(v, Family) else v for k, v in values.items()}
+        plain = {k: v.to_json() if isinstance(v, Family) else v for k, v in values.items()}
+        return {**plain, "wrapper": None if self.wrapper is None else str(self.wrapper)}
 
     @classmethod
     def from_json(cls, obj: Mapping[str, Any]) -> Method:
@@ -40,6 +43,8 @@ class Method:
         for name in ("family", "like"):
             if values[name] is not None:
                 values[name] = Family.from_json(values[name])
+        if values["wrapper"] is not None:
+            values["wrapper"] = Wrapper.parse(values["wrapper"])
         return cls(**values)
 
 
@@ -53,13 +58,15 @@ def method_of(config: FinetuneConfig) -> Method:
     """
     if config.family == HEAD:
         return Method(HEAD_ALONE, None)
-    family, given = parse_family(config.family)
+    family, wrapper = unwrap(config.family)
     like = None if config.like is None else _with_ranks(config.like)[1]
     ranks = parse_ranks(config.ranks)
-    if ranks is None and like is None and config.params is None and not given:
+    if ranks is None and like is None and config.params is None and not family.ranks:
         ranks = 8
-    name = config.family if isinstance(config.family, str) else family.label
-    return Method(name, family, ranks, like, config.params)
+    sizes = dict(config.sizes)
+    return Method(
+        _name(config.family), family, ranks, like, config.params, wrapper=wrapper, sizes=sizes
+    )
 
 
 def methods_of(config: CompareConfig) -> list[Method]:
@@ -79,20 +86,25 @@ def methods_of(config: CompareConfig) -> list[Method]:
     found = [Method(HEAD_ALONE, None)] if config.head else []
     found.append(reference)
     for text in config.families:
-        family, given = parse_family(text)
-        name = text if isinstance(text, str) else family.label
-        if name == reference.name or (family.name == "lora" and not given):
+        family, wrapper = unwrap(text)
+        name, given = _name(text), bool(family.ranks)
+        plain = family.name == "lora" and wrapper is None
+        if name == reference.name or (plain and not given):
             continue
         if given:
-            found.append(Method(name, family))
+            found.append(Method(name, family, wrapper=wrapper))
         else:
-            found.append(Method(name, family, config.ranks, like))
+            found.append(Method(name, family, config.ranks, like, wrapper=wrapper))
     names = [method.name for method in found]
     for name in [*names, *config.lrs]:
         if names.count(name) != 1:
             what = f"{name!r} is given twice" if name in names else f"lrs names {name!r}, no row"
             raise DataError("E709", what, advice=f"The rows are {', '.join(dict.fromkeys(names))}.")
     return [replace(m, lr=config.lrs.get(m.name)) for m in found]
+
+
+def _name(value: str | Family | Wrapped) -> str:
+    return value if isinstance(value, str) else value.label
 
 
 def _with_ranks(text: str | Family) -> tuple[str, Family]:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from tenslora.errors import DataError
+from tenslora.family import wrap
 from tenslora.integrations import stamp
 from tenslora.integrations.config import TrainingConfig
 from tenslora.integrations.data import Task
@@ -89,9 +90,10 @@ def attach_method(
         for path in paths:
             modules[path].requires_grad_(True)
         return None, paths
+    family = method.family
     adapter = attach(
         model,
-        method.family,
+        family if method.wrapper is None else wrap(method.wrapper, family),
         targets=list(config.targets or default_targets(model)),
         ranks=method.ranks,
         like=method.like,
@@ -100,6 +102,7 @@ def attach_method(
         dropout=config.dropout,
         train=head,
         seed=seed,
+        sizes=method.sizes,
     )
     return adapter, adapter.design.train
 

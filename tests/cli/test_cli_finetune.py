@@ -71,6 +71,31 @@ def test_finetune_with_an_equation(cli, words, tmp_path):
     assert str(adapter.family.init["A"]) == "orthogonal"
 
 
+@pytest.mark.parametrize(
+    ("family", "more", "wrapper", "own"),
+    [
+        ("dora(lora)", ["--ranks", "2"], "dora", 6 * 16),
+        (f"hira({EQUATION}:2)", ["--init", "A=orthogonal"], "hira", 0),
+        (
+            "router[expert](W[layer proj expert out in] = B[layer proj expert out r] A[r in])",
+            ["--ranks", "2", "--sizes", "expert=3"],
+            "router[expert]",
+            6 * 3 * 16,
+        ),
+    ],
+    ids=["dora", "hira", "router"],
+)
+def test_finetune_a_family_in_a_wrapper(cli, words, family, more, wrapper, own):
+    outcome = cli("finetune", "--family", family, *more, *words, "--json")
+    run = outcome.data["runs"][0]
+    base = transformers.BertForSequenceClassification.from_pretrained(words[1], num_labels=2)
+    adapter = tl.load(base, outcome.data["files"]["adapter"])
+    assert str(adapter.wrapper) == wrapper
+    cores = sum(bound.trainable_parameters for bound in adapter.bounds.values())
+    assert run["adapter_parameters"] == adapter.trainable_parameters == cores + own
+    assert wrapper.partition("[")[0] in outcome.data["command"]
+
+
 def test_finetune_for_a_reader(cli, words):
     outcome = cli("finetune", "--family", "lora", "--ranks", "2", *words)
     assert outcome.code == 0
@@ -86,9 +111,12 @@ def test_finetune_for_a_reader(cli, words):
         (["--targets", "quary"], "quary"),
         (["--family", "lroa"], "Did you mean lora"),
         (["--ranks", "0"], "rank"),
+        (["--family", "dora(dora(lora))"], "A family has one wrapper"),
+        (["--family", "router[expert](lora)"], "no site index of lora"),
+        (["--sizes", "expert=two"], "--sizes expert=two is not name=value"),
         (["--label", "topic"], "topic"),
     ],
-    ids=["data", "model", "targets", "family", "ranks", "label"],
+    ids=["data", "model", "targets", "family", "ranks", "twice", "router", "sizes", "label"],
 )
 def test_a_mistake_in_a_setting_is_one_line(cli, words, changed, says):
     outcome = cli("finetune", *words, *changed)

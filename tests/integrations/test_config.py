@@ -9,7 +9,7 @@ import pytest
 
 import tenslora as tl
 from tenslora.errors import DataError, SizeError
-from tenslora.family import parse_ranks
+from tenslora.family import Wrapped, parse_ranks
 from tenslora.integrations import CompareConfig, FinetuneConfig
 from tenslora.integrations.config import parse_family
 from tenslora.integrations.methods import Method, method_of, methods_of
@@ -83,6 +83,30 @@ def test_settings_are_json_and_a_command():
         f"tenslora finetune --family '{TIED}' --init B=zeros --init A=kaiming "
         "--like lora:4 --lr 0.002 --bf16 --seeds 0 1"
     )
+
+
+def test_a_family_in_a_wrapper():
+    by_hand = tl.dora(tl.family(TIED, init={"B": "zeros"}))
+    config = FinetuneConfig(family=by_hand, sizes={"head": 4})
+    saved = json.loads(json.dumps(config.to_dict()))
+    assert Wrapped.from_json(saved["family"]) == by_hand
+    said = f"--family 'dora({TIED})' --init B=zeros --init A=kaiming --sizes head=4"
+    assert config.command() == f"tenslora finetune {said}"
+    named = FinetuneConfig(family=tl.hira(tl.resolve("lora")(r=4)))
+    assert named.command() == "tenslora finetune --family 'hira(lora:r=4)'"
+    for method in (
+        method_of(config),
+        method_of(named),
+        method_of(FinetuneConfig(family="dora(lora:r=4)")),
+    ):
+        assert method.wrapper is not None
+        assert Method.from_json(json.loads(json.dumps(method.to_json()))) == method
+    rows = methods_of(CompareConfig(families=("dora(lora)", "dora(lora:4)"), like="lora:8"))
+    assert [row.name for row in rows][2:] == ["dora(lora)", "dora(lora:4)"]
+    assert [(str(row.wrapper), row.like is None) for row in rows][2:] == [
+        ("dora", False),
+        ("dora", True),
+    ]
 
 
 def test_a_method_of_finetune():
