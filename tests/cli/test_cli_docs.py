@@ -11,23 +11,26 @@ import pytest
 from tenslora.cli import app
 
 ROOT = Path(__file__).parents[2]
+CLI = ROOT / "docs" / "cli.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "docs" / "howto").glob("*.md"))
 #: Those that need a model or files of somebody: only their options are read.
-TRAINING = ("finetune", "compare", "demo", "export", "import", "inspect")
-_COMMAND = re.compile(r"^(?:\$ | {4})(?:\.venv/bin/)?tenslora (\S.*)$", re.MULTILINE)
+TRAINING = ("finetune", "compare", "demo", "export", "import", "inspect", "spectrum", "fit")
+TRAINING += ("compress", "recompress")
+_COMMAND = re.compile(r"^(?:\$ | {4})(?:\.venv/bin/)?tenslora (\S(?:.*\\\n)*.*)$", re.MULTILINE)
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
 def shown() -> list[str]:
     """Every command line of every page, once."""
     found = [match for page in PAGES for match in _COMMAND.findall(page.read_text("utf-8"))]
-    return list(dict.fromkeys(line.strip() for line in found))
+    return list(dict.fromkeys(line.replace("\\\n", " ").strip() for line in found))
 
 
 def sessions() -> list[tuple[str, str]]:
     """The command lines of the page on the command line, with what is said to follow."""
     found = []
-    for block in _BLOCK.findall((ROOT / "docs" / "cli.md").read_text("utf-8")):
+    for block in _BLOCK.findall(CLI.read_text("utf-8").replace("\\\n", " ")):
         for part in re.split(r"^\$ tenslora ", block, flags=re.MULTILINE)[1:]:
             line, _, output = part.partition("\n")
             if output.strip():
@@ -49,3 +52,15 @@ def test_a_command_of_a_page_can_be_read(cli, line, tmp_path, monkeypatch):
 def test_a_command_prints_what_the_page_says(cli, line, output):
     outcome = cli(*shlex.split(line))
     assert (outcome.out + outcome.err).rstrip() == output.rstrip()
+
+
+def undescribed(page: str) -> set[str]:
+    """The commands that no heading of a page names."""
+    heads = re.findall(r"^## (.*)$", page, re.MULTILINE)
+    return set(app._COMMANDS) - set(re.findall(r"\w+", " ".join(heads)))
+
+
+def test_every_command_has_its_place_on_the_page():
+    page = CLI.read_text("utf-8")
+    assert undescribed(page) == set()
+    assert undescribed(page.replace("## spectrum", "## spectra")) == {"spectrum"}
