@@ -44,12 +44,13 @@ def special_cases(folder: Path) -> str:
         "## Equalities and inclusions of the literature\n",
         "Each line has a witness that was written by hand, in `tenslora.families.relations` and",
         "`tenslora.families.inclusions`; the tests check it, run it on drawn numbers, and see it",
-        "refused after each small change.\n",
-        "| | what it says | ranks of the larger one |\n|---|---|---|",
+        "refused after each small change. A rank of several sizes is their product.\n",
+        "| what it says | ranks of the larger one |\n|---|---|",
     ]
     for relation in (*RELATIONS, *INCLUSIONS):
         ranks = format_ranks(prove(relation).ranks).replace("*", " ") or "none"
-        lines.append(f"| {relation.number or ''} | {relation.text} | {ranks} |")
+        text = relation.text[:1].upper() + relation.text[1:]
+        lines.append(f"| {text} | {ranks} |")
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ from tenslora.draw.row import draw_row, ride
 from tenslora.draw.scene import Dot, Scene, Sheet
 from tenslora.draw.star import draw_star, find_hub
 from tenslora.draw.style import Style
+from tenslora.draw.tree import draw_hanging, find_tree
 from tenslora.spec import Network
 
 __all__ = ["layout"]
@@ -82,6 +83,10 @@ def _component(parts: Parts, component: Sequence[int], style: Style) -> Sheet:
     ring = find_ring(parts, component)
     if ring is not None:
         return draw_ring(parts, ring, style)
+    tree = find_tree(parts, component)
+    if tree is not None:
+        trees = {core: draw_hanging(parts, tree.below, core, style) for core in tree.row}
+        return draw_row(parts, tree.row, style, trees)
     return draw_row(parts, order_row(parts, component), style)
 
 

@@ -20,16 +20,18 @@ class Prong:
     ----------
     indices : one, or the sites, whose dotted legs stand close together with their names in a stack.
     kind : ``leg`` and ``sites`` end with words; a ``stem`` goes on as a wire.
+    room : columns that a stem takes with what hangs from it.
     """
 
     indices: tuple[str, ...]
     kind: str
+    room: int = 1
 
     @property
     def width(self) -> int:
         """Columns that it takes, words included."""
         if self.kind == "stem":
-            return 1
+            return self.room
         return max(len(self.indices), *map(len, self.indices))
 
     @property
@@ -57,7 +59,7 @@ def spread(prongs: Sequence[Prong]) -> Side:
     ports, at = [], 0
     for prong in prongs:
         ports.append(at + prong.width // 2)
-        at += prong.width + (1 if prong.kind == "stem" else 2)
+        at += prong.width + (1 if prong.width == 1 and prong.kind == "stem" else 2)
     shift = (ports[0] + ports[-1]) // 2 if ports else 0
     ends = [
         (port - prong.width // 2, port - prong.width // 2 + prong.width - 1)

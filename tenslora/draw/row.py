@@ -10,8 +10,9 @@ from tenslora.draw.legs import LEG, Prong, half_width, hang, sites_prong, spread
 from tenslora.draw.parts import Parts, Tie
 from tenslora.draw.scene import Box, Dot, Sheet
 from tenslora.draw.style import Style
+from tenslora.draw.tree import hang_down, stem
 
-__all__ = ["draw_row", "offsets", "ride"]
+__all__ = ["draw_row", "offsets", "ride", "riders_room"]
 
 _GAP = 5  # columns between neighbours at least
 _CLEAR = 2  # columns between the words of neighbours
@@ -40,6 +41,7 @@ class _Cell:
     east: list[Tie] = field(default_factory=list)
     up: list[Prong] = field(default_factory=list)
     down: list[Prong] = field(default_factory=list)
+    trees: Mapping[str, Sheet] = field(default_factory=dict)
     x: int = 0
 
     @property
@@ -56,9 +58,20 @@ def offsets(count: int) -> list[int]:
     return [2 * n - count + 1 for n in range(count)]
 
 
-def draw_row(parts: Parts, order: Sequence[int], style: Style) -> Sheet:
-    """Draw a component with its cores from left to right in ``order``, around line 0."""
-    cells = [_Cell(core) for core in _with_riders(parts, order)]
+def draw_row(
+    parts: Parts,
+    order: Sequence[int],
+    style: Style,
+    trees: Mapping[int, Mapping[str, Sheet]] | None = None,
+) -> Sheet:
+    """Draw a component with its cores from left to right in ``order``, around line 0.
+
+    Parameters
+    ----------
+    trees : for each core what hangs from it, by the bond that leads there.
+    """
+    trees = trees or {}
+    cells = [_Cell(core, trees=trees.get(core, {})) for core in _with_riders(parts, order)]
     rails = _sort_wires(parts, cells)
     _fill_sides(parts, cells, rails)
     sheet = Sheet()
@@ -91,6 +104,8 @@ def _sort_wires(parts: Parts, cells: list[_Cell]) -> list[_Rail]:
     place = {cell.core: n for n, cell in enumerate(cells)}
     rails = []
     for tie in parts.inside(place):
+        if not place.keys() >= set(tie.ends):
+            continue  # it leads to what hangs below
         at = sorted(place[core] for core in (*tie.ends, *tie.riders) if core in place)
         if len(at) == 2 and at[1] - at[0] == 1:
             cells[at[0]].east.append(tie)
@@ -136,6 +151,7 @@ def _fill_sides(parts: Parts, cells: list[_Cell], rails: list[_Rail]) -> None:
         ]
         cell.up = stems
         cell.down += sites_prong(parts.sites[cell.core])
+        cell.down += [stem(index, tree) for index, tree in cell.trees.items()]
 
 
 def _place(parts: Parts, cells: list[_Cell], style: Style, sheet: Sheet) -> list[Box]:
@@ -146,7 +162,7 @@ def _place(parts: Parts, cells: list[_Cell], style: Style, sheet: Sheet) -> list
         half = half_width(parts.names[cell.core], up, down)
         if boxes:
             wide = max((len(tie.index) + 2 for tie in cell.west), default=0)
-            riders = sum(_riders_room(parts, tie) for tie in cell.west)
+            riders = sum(riders_room(parts, tie) for tie in cell.west)
             wide += riders + 2 if riders else 0
             reach = max(-up.left, -down.left, 0)
             cell.x = max(boxes[-1].right + max(wide, _GAP) + half + 1, words + _CLEAR + reach + 1)
@@ -156,8 +172,8 @@ def _place(parts: Parts, cells: list[_Cell], style: Style, sheet: Sheet) -> list
     return boxes
 
 
-def _riders_room(parts: Parts, tie: Tie) -> int:
-    """Columns for the riders of a wire, each with what it carries."""
+def riders_room(parts: Parts, tie: Tie) -> int:
+    """Return the columns for the riders of a wire, each with what it carries."""
     return sum(_rider_width(parts, core) + 1 for core in tie.riders)
 
 
@@ -236,8 +252,7 @@ def _hang_all(
     for n, (cell, box) in enumerate(zip(cells, boxes, strict=True)):
         end = min(box.top - LEG, ceiling - 1) if lanes else None
         down, up = spread(cell.down), spread(cell.up)
-        for prong, port in zip(cell.down, down.ports, strict=True):
-            hang(sheet, box, prong, port, 1)
+        hang_down(sheet, box, cell.down, down.ports, cell.trees)
         for prong, port in zip(cell.up, up.ports, strict=True):
             if prong.kind == "stem":
                 lane = top - 2 - 2 * lanes[prong.indices[0]]

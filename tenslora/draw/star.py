@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tenslora.draw.legs import LEG, half_width, hang, sites_prong
 from tenslora.draw.parts import Parts, Tie
-from tenslora.draw.row import offsets
+from tenslora.draw.row import offsets, ride, riders_room
 from tenslora.draw.scene import Box, Dot, Sheet
 from tenslora.draw.style import Style
 
@@ -29,12 +29,12 @@ class Hub:
 def find_hub(parts: Parts, component: Sequence[int]) -> Hub | None:
     """Return how a component is a star, or ``None``.
 
-    It is one where every other core has one bond alone, to the hub, and where nothing rides on a
-    bond; or where one bond joins three cores or more and there is no other. The hub has no
-    features, and a leaf those of one role.
+    It is one where every other core has one bond alone, to the hub; or where one bond joins three
+    cores or more and there is no other. The hub has no features, and a leaf those of one role.
+    Vectors may ride on the bonds that go to the sides.
     """
     bonds = parts.inside(component)
-    if len(component) < 3 or any(tie.riders for tie in bonds):
+    if len(component) < 3:
         return None
     if len(bonds) == 1:
         return _sorted_leaves(parts, None, [(core, bonds[0]) for core in component])
@@ -61,7 +61,8 @@ def _sorted_leaves(parts: Parts, hub: int | None, leaves: list[tuple[int, Tie]])
     for core, tie in leaves:
         sides[next(iter(roles[core]), "")].append((core, tie))
     west, east, south = (tuple(sorted(side, key=lambda leaf: leaf[0])) for side in sides.values())
-    return Hub(hub, west, east, south) if west and east else None
+    whole = west and east and not any(tie.riders for _, tie in south)
+    return Hub(hub, west, east, south) if whole else None
 
 
 def draw_star(parts: Parts, hub: Hub, style: Style) -> Sheet:
@@ -94,8 +95,8 @@ def _middle(parts: Parts, hub: Hub, style: Style) -> Box | None:
 
 
 def _reach(parts: Parts, leaves: Sequence[tuple[int, Tie]]) -> int:
-    """Half the height of a hub that meets two leaves without sites by straight wires."""
-    bare = all(not parts.sites[leaf] for leaf, _ in leaves)
+    """Half the height of a hub that meets two leaves without sites or riders by straight wires."""
+    bare = all(not parts.sites[leaf] and not tie.riders for leaf, tie in leaves)
     return 3 if len(leaves) == 2 and bare and _heights(parts, leaves) == [1, 1] else 0
 
 
@@ -129,11 +130,17 @@ def _gap(parts: Parts, hub: Hub, half: int, south: Sequence[tuple[int, int]]) ->
     """Columns between the hub and the leaves at its sides."""
     sides = (*hub.west, *hub.east)
     lanes = max(len(hub.west), len(hub.east))
-    gap = max(_GAP, 2 + max(len(tie.index) for _, tie in sides) + (lanes if lanes > 1 else 0))
+    rooms = [len(tie.index) + _riders_room(parts, tie) for _, tie in sides]
+    gap = max(_GAP, 2 + max(rooms) + (lanes if lanes > 1 else 0))
     if hub.core is None:
         return max(gap + 2, *(abs(x) + room + 2 for x, room in south), 0)
     words = max((len(site) + 3 for site in parts.sites[hub.core]), default=0) if hub.south else 0
     return max(gap, words, *(abs(x) + room + 2 - half for x, room in south), 0)
+
+
+def _riders_room(parts: Parts, tie: Tie) -> int:
+    room = riders_room(parts, tie)
+    return room + 4 if room else 0
 
 
 def _side(
@@ -164,8 +171,12 @@ def _side(
         near = box.left if way > 0 else box.right
         turn = way * (half + 1 + lane)
         sheet.wire(tie.index, (way * half, line), (turn, line), (turn, box.y), (near, box.y))
-        if core or (leaf == leaves[0][0] and way < 0):
-            start = turn if line != box.y else way * half
+        start = turn if line != box.y else way * half
+        if tie.riders:
+            left = min(start, near) + 2
+            sheet.word(tie.index, left, box.y - 1, tie.index)
+            ride(parts, tie, left + len(tie.index) + 1, box.y, box.y, style, sheet)
+        elif core or (leaf == leaves[0][0] and way < 0):
             sheet.centred(tie.index, (start + near) // 2, box.y - 1, tie.index)
         for prong in sites_prong(parts.sites[leaf]):
             hang(sheet, box, prong, 0, 1)
@@ -178,7 +189,9 @@ def _stack(parts: Parts, leaves: Sequence[tuple[int, Tie]], heights: Sequence[in
     """Return the lines of leaves one above the other, with room for their sites, around 0."""
     found: list[int] = []
     free = 0
-    for (leaf, _), height in zip(leaves, heights, strict=True):
+    for (leaf, tie), height in zip(leaves, heights, strict=True):
+        above = [4 + LEG + len(parts.sites[rider]) for rider in tie.riders]
+        free += max(0, *above, height) - height
         found.append(free + height)
         depth = max((prong.depth for prong in sites_prong(parts.sites[leaf])), default=0)
         free += 2 * height + 2 + depth
@@ -226,6 +239,9 @@ def _south(
     bottom = core.bottom if core else 0
     ports = offsets(len(columns)) if core else [0] * len(columns)
     lanes = _bends(ports, [x for x, _ in columns]) if core else [0] * len(columns)
+    if core and len(columns) > 1:  # below the legs of the hub's sites, and their names
+        legs = parts.sites[hub.core] if hub.core is not None else ()
+        lanes = [lane + (max(LEG, len(legs)) if legs else 0) for lane in lanes]
     top = bottom + (4 if len(columns) > 1 else 3) + max(lanes, default=0)
     if not core:  # below every wire that goes to a side
         bottom = max(wire.points[n][1] for wire in sheet.wires for n in (0, -1) if not wire.dotted)

@@ -9,7 +9,7 @@ __all__ = ["SHARED"]
 SHARED: tuple[Relation, ...] = (
     Relation(
         1,
-        "LoRA is in TensLoRA qkv_depth, at ranks L M r",
+        "LoRA is in TensLoRA qkv_depth, at r times the number of matrices",
         "lora",
         "tenslora.qkv_depth",
         """

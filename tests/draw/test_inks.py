@@ -14,7 +14,24 @@ from tenslora.draw import Drawing, draw, hues, layout, to_html, to_latex, to_svg
 from tenslora.draw.colours import DARK, LIGHT
 
 GOLDEN = Path(__file__).with_name("golden")
-FAMILIES = ("lora", "vera", "loha", "lokr", "lorta", "tt_lora", "tenslora.att_qkv_depth")
+FAMILIES = (
+    "lora",
+    "vera",
+    "loha",
+    "lokr",
+    "lorta",
+    "tt_lora",
+    "tenslora.att_qkv_depth",
+    "tenslora_tr.att_qkv_depth",  # a ring of groups
+    "tenslora_tr.qkv",  # a ring between input and output
+    "hierarchical_tucker",  # a tree
+    "pissa",  # a sum, with frozen cores
+    "tera",  # a star with vectors on its bonds
+    "gralora",  # groups that cores share
+    "block_term",  # a copy beside bonds
+)
+#: And what the catalogue does not have: constants, in a product of matrices that are summed.
+CONSTANTS = "W[layer (o p) in] = B[layer o p r] eye[r s t] d[s] A[t in] + b[layer o] ones[p in]"
 SIZES = {"layer": 12, "proj": 3, "head": 12, "head_dim": 64, "in": 768}
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -31,6 +48,13 @@ def held(name: str, text: str) -> None:
 def test_pictures_are_what_they_were(name, ink, tmp_path):
     path = tmp_path / f"{name}.{ink}"
     tl.resolve(name).draw(path)
+    held(path.name, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("ink", ["svg", "txt", "tex"])
+def test_a_picture_of_constants_is_what_it_was(ink, tmp_path):
+    path = tmp_path / f"constants.{ink}"
+    draw(tl.parse(CONSTANTS), zero=["B", "b"], frozen=["A"]).save(path)
     held(path.name, path.read_text(encoding="utf-8"))
 
 

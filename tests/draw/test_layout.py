@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tenslora as tl
 from tenslora.draw import layout, to_svg, to_text, to_tikz
@@ -108,3 +109,31 @@ def test_terms_are_stacked_with_a_plus():
     scene = layout(tl.parse(ZOO["sum"]))
     (plus,) = [label for label in scene.labels if label.text == "+"]
     assert box(scene, "A").bottom < plus.y < box(scene, "D").top
+
+
+@st.composite
+def trees(draw):
+    """Draw an equation whose cores are a tree: inputs at the first, outputs at the last."""
+    count = draw(st.integers(3, 8))
+    legs: list[list[str]] = [[] for _ in range(count)]
+    for core in range(1, count):
+        parent = draw(st.integers(0, core - 1))
+        for end in (parent, core):
+            legs[end].append(f"b{core}")
+    riders = [
+        f"v{core}[{draw(st.sampled_from(['', 'layer ']))}b{core}]"
+        for core in range(1, count)
+        if draw(st.integers(0, 5)) == 0
+    ]
+    legs[0].append("in")
+    legs[-1].append("out")
+    for core in legs:
+        core += draw(st.lists(st.sampled_from(["layer", "expert"]), unique=True))
+    cores = [f"A{n}[{' '.join(core)}]" for n, core in enumerate(legs)]
+    return tl.parse(f"W[layer expert out in] = {' '.join([*cores, *riders])}")
+
+
+@settings(max_examples=150, deadline=None)
+@given(network=trees())
+def test_trees_are_drawn_whole(faults_of, network):
+    assert faults_of(layout(network), network) == []
