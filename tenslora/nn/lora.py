@@ -1,4 +1,4 @@
-"""A plain LoRA checkpoint, the folder that PEFT writes, as an adapter of the family ``lora``."""
+"""A checkpoint of LoRA or DoRA, the folder that PEFT writes, as an adapter of ``lora``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tenslora.errors import AttachError, StateError
-from tenslora.family import Bound, Family, family, resolve
+from tenslora.family import Bound, Family, Wrapper, family, resolve
 from tenslora.nn import install
 from tenslora.nn.adapter import Adapter
 from tenslora.nn.attaching import build
@@ -32,13 +32,14 @@ _BY_SITE = "W[site out in] = B[site out r] A[site r in]"
 def load_lora(
     model: nn.Module, path: str | Path, *, name: str = "default", dtype: torch.dtype | None = None
 ) -> Adapter:
-    """Attach a plain LoRA checkpoint of PEFT as an adapter of the family ``lora``.
+    """Attach a LoRA checkpoint of PEFT as an adapter of the family ``lora``.
 
     The numbers are those of the file, bit for bit, and can be trained on, saved, or lifted into a
-    larger family with :meth:`tenslora.Adapter.lift`. The scale is PEFT's ``lora_alpha / r``, or
-    ``lora_alpha / sqrt(r)`` under ``use_rslora``. Where weights of one shape have several ranks
-    (``rank_pattern``), the smaller are filled up with zeros; where they have several scales
-    (``alpha_pattern``), the quotient to the first is multiplied into B. Modules in
+    larger family with :meth:`tenslora.Adapter.lift`. A checkpoint with ``use_dora`` becomes
+    ``dora(lora)``, with the lengths of the rows as they are in the file. The scale is PEFT's
+    ``lora_alpha / r``, or ``lora_alpha / sqrt(r)`` under ``use_rslora``. Where weights of one shape
+    have several ranks (``rank_pattern``), the smaller are filled up with zeros; where they have
+    several scales (``alpha_pattern``), the quotient to the first is multiplied into B. Modules in
     ``modules_to_save`` become modules in ``train``. Weights that are not in every layer are indexed
     by one index ``site``, those of one shape that fill a grid by ``layer`` and ``proj``.
 
@@ -52,8 +53,8 @@ def load_lora(
     Raises
     ------
     StateError
-        E620 for a checkpoint that is more than a plain LoRA (DoRA, trained biases or tokens, a
-        start that changes the base, ...), E610 to E614 for one that is broken, E615 for one of
+        E620 for a checkpoint that is more than LoRA or DoRA (trained biases or tokens, a start that
+        changes the base, ...), E610 to E614 for one that is broken, E615 for one of
         another model. The model is then as it was.
     AttachError
         E508 for a name that is taken, E514 for a module that another adapter trains.
@@ -86,11 +87,15 @@ def attach_lora(
     sites = _sites(model, found)
     chosen, groups = _groups(found, sites)
     train, values = _trained(model, found, sites)
-    design = Design(chosen, groups, check_dropout(chosen, found.dropout), train)
+    wrapper = Wrapper("dora") if found.lengths else None
+    design = Design(chosen, groups, check_dropout(chosen, found.dropout), train, wrapper)
     adapter = build(model, design, name, seed=None, dtype=dtype or found.dtype, real=True)
     for bank in adapter.banks.values():
         for core, value in _cores(found, bank.bound, bank.sites, bank.grid.positions).items():
             put(bank.cores()[core], value)
+        if found.lengths:
+            lengths = [found.lengths[site.path].to(found.dtype) for site in bank.weights]
+            put(bank.tensors()["magnitude"], torch.stack(lengths))
     install.attach(adapter, values)
     return adapter
 

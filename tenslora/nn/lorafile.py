@@ -1,6 +1,6 @@
 """PEFT's folder for a LoRA, read as data that somebody else may have written.
 
-What PEFT can do beside a plain LoRA is refused by name, and so is a key of the configuration that
+What PEFT can do beside LoRA and DoRA is refused by name, and so is a key of the configuration that
 is not known here and says anything: a later PEFT may mean something by it.
 """
 
@@ -26,6 +26,7 @@ __all__ = ["CONFIG", "Checkpoint", "read_checkpoint", "read_config", "read_tenso
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>[AB])\.weight")
+_LENGTHS = re.compile(r"(?P<path>.+)\.lora_magnitude_vector(\.weight)?")
 _PLAIN = re.compile(r"\^?[\w.]+")
 
 #: Keys that say how a LoRA was made or found, and nothing about what it is.
@@ -58,6 +59,7 @@ _HARMLESS = frozenset(
         "runtime_config",
         "target_modules",
         "task_type",
+        "use_dora",
         "use_rslora",
     ]
 )
@@ -75,6 +77,7 @@ class Checkpoint:
     path : where it lies.
     pairs : B (out, r) and A (r, in) of each module.
     scales : what stands before B A, by module.
+    lengths : of DoRA, the lengths of the rows (out,) of each module's weight; none of a LoRA.
     others : tensors of modules that were saved whole, by full name.
     trained : the paths of these modules.
     root : whether the scale is alpha / sqrt(r).
@@ -86,6 +89,7 @@ class Checkpoint:
     path: Path
     pairs: Mapping[str, tuple[Tensor, Tensor]]
     scales: Mapping[str, float]
+    lengths: Mapping[str, Tensor]
     others: Mapping[str, Tensor]
     trained: tuple[str, ...]
     root: bool
@@ -101,11 +105,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     _check_plain(folder, config)
     tensors = read_tensors(folder, _PREFIX)
     halves: dict[str, dict[str, Tensor]] = {}
-    others = {}
+    others, lengths = {}, {}
     for key, tensor in tensors.items():
-        match = _PAIR.fullmatch(key)
+        match, length = _PAIR.fullmatch(key), _LENGTHS.fullmatch(key)
         if match is not None:
             halves.setdefault(match["path"], {})[match["kind"]] = tensor
+        elif length is not None and config.get("use_dora"):
+            lengths[length["path"]] = tensor
         elif ".lora_" in key:
             raise _not_plain(folder, f"a tensor {key}")
         else:
@@ -114,11 +120,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not pairs:
         what = f"{folder} holds no lora_A and lora_B"
         raise StateError("E612", what, advice="Give the folder that PEFT's save_pretrained wrote.")
+    if config.get("use_dora"):
+        _check_lengths(folder, pairs, lengths)
     kinds = {part.dtype for pair in pairs.values() for part in pair}
     return Checkpoint(
         folder,
         pairs,
         {path: _scale(folder, config, path, b.shape[1]) for path, (b, _) in pairs.items()},
+        lengths,
         others,
         _trained(folder, others, config.get("modules_to_save") or ()),
         bool(config.get("use_rslora")),
@@ -178,7 +187,7 @@ def _check_plain(folder: Path, config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if key not in _HARMLESS and value:
             raise _not_plain(folder, f"{key[:60]}={str(value)[:60]!r}")
-    for key, kind in (("modules_to_save", list), ("alpha_pattern", dict)):
+    for key, kind in (("modules_to_save", list), ("alpha_pattern", dict), ("use_dora", bool)):
         if not isinstance(config.get(key) or kind(), kind):
             what = f"{folder}: {key} is a {type(config[key]).__name__}, not a {kind.__name__}"
             raise StateError("E603", what, advice="Copy or save it again.")
@@ -233,6 +242,23 @@ def _pair(folder: Path, path: str, half: Mapping[str, Tensor]) -> tuple[Tensor, 
         what = f"{folder}: the LoRA of {path} is of {b.dtype} and {a.dtype}"
         raise StateError("E613", what, advice="Floating-point numbers are wanted.")
     return b, a
+
+
+def _check_lengths(
+    folder: Path, pairs: Mapping[str, tuple[Tensor, Tensor]], lengths: Mapping[str, Tensor]
+) -> None:
+    """Each module of a DoRA has as many lengths as rows."""
+    odd = sorted(pairs.keys() ^ lengths.keys())
+    if odd:
+        missing = "no" if odd[0] in pairs else "nothing but a"
+        what = f"{folder} has {missing} lora_magnitude_vector of {odd[0]}"
+        raise StateError("E612", what, advice="Copy or save it again.")
+    for path, (b, _) in pairs.items():
+        found = lengths[path]
+        if found.shape != b.shape[:1] or not found.is_floating_point():
+            what = f"{folder}: lora_magnitude_vector of {path} is {found.dtype} of shape "
+            what += f"{tuple(found.shape)}, and floating-point numbers of ({b.shape[0]},) are due"
+            raise StateError("E613", what, advice="A DoRA of convolutions is not read.")
 
 
 def _scale(folder: Path, config: Mapping[str, Any], path: str, rank: int) -> float:

@@ -38,7 +38,11 @@ def llama():
     return transformers.LlamaForCausalLM(config).bfloat16(), ["q_proj", "k_proj"], None
 
 
-@pytest.fixture(params=[bert, gpt2, llama], ids=lambda make: make.__name__)
+def dora():
+    return bert()
+
+
+@pytest.fixture(params=[bert, gpt2, llama, dora], ids=lambda make: make.__name__)
 def trained(request, tmp_path):
     """The folders of a base and of a LoRA on it, and what PEFT's model says."""
     with torch.random.fork_rng():
@@ -48,13 +52,13 @@ def trained(request, tmp_path):
         base = type(model).from_pretrained(tmp_path / "base").eval()
         config = peft.LoraConfig(
             r=3, lora_alpha=5, target_modules=targets, task_type=task, init_lora_weights=False,
-            fan_in_fan_out=targets == ["c_attn"],
+            fan_in_fan_out=targets == ["c_attn"], use_dora=request.param is dora,
         )  # fmt: skip
         wrapped = peft.get_peft_model(base, config).eval()
         with torch.no_grad():
             for name, parameter in wrapped.named_parameters():
-                if "modules_to_save" in name:
-                    parameter.normal_()
+                if "modules_to_save" in name or "magnitude" in name:
+                    parameter.normal_().abs_()
             output = wrapped(IDS).logits
         wrapped.save_pretrained(tmp_path / "lora")
     return type(model), output
@@ -66,11 +70,12 @@ def test_the_numbers_of_the_folder_in_a_file(trained, cli, tmp_path):
     assert answer.code == 0, answer.err
     path = tmp_path / "out" / "adapter.safetensors"
     held = load_file(tmp_path / "lora" / "adapter_model.safetensors")
-    pairs = {name for name in held if ".lora_" in name}
+    lora = {name for name in held if ".lora_" in name}
+    pairs = {name for name in lora if "magnitude" not in name}
     head = ["classifier"] if kind.__name__.startswith("Bert") else []
     assert answer.data == {
         "path": str(path), "model": kind.__name__, "sites": len(pairs) // 2,
-        "parameters": sum(held[name].numel() for name in pairs), "train": head,
+        "parameters": sum(held[name].numel() for name in lora), "train": head,
     }  # fmt: skip
     base = kind.from_pretrained(tmp_path / "base", num_labels=5).eval()
     adapter = tl.load(base, path)

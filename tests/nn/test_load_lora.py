@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import tenslora as tl
 from tenslora.errors import AttachError, StateError
+from tenslora.integrations import read_updates
 
 peft = pytest.importorskip("peft", reason="PEFT is not installed")
 
@@ -32,20 +33,26 @@ def saved(make_case, tmp_path):
             theirs = peft.get_peft_model(base, config).eval()
             with torch.no_grad():
                 for name, parameter in theirs.named_parameters():
-                    if "lora_" in name or "modules_to_save" in name:
-                        parameter.copy_(0.3 * torch.randn_like(parameter))
+                    drawn = 0.3 * torch.randn_like(parameter)
+                    if "lora_magnitude_vector" in name:  # half to twice as long as they start
+                        parameter.mul_(2 ** (drawn / 0.3).tanh())
+                    elif "lora_" in name or "modules_to_save" in name:
+                        parameter.copy_(drawn)
             theirs.save_pretrained(tmp_path / "peft", save_embedding_layers=False)
         return case, case.run(theirs), tmp_path / "peft"
 
     return save
 
 
+SCALES = {"q_proj": 9, "query": 2, "c_attn": 4, "layers.1.q_proj": 1}
 SETTINGS = {
     "plain": {},
     "rslora": {"use_rslora": True},
     "ranks": {"rank_pattern": {"q_proj": 5, "query": 2, "c_attn": 4, "q": 1}},
-    "alphas": {"alpha_pattern": {"q_proj": 9, "query": 2, "c_attn": 4, "layers.1.q_proj": 1}},
+    "alphas": {"alpha_pattern": SCALES},
     "layers": {"layers_to_transform": [1]},
+    "dora": {"use_dora": True},
+    "dora of several scales": {"use_dora": True, "alpha_pattern": SCALES, "use_rslora": True},
 }
 
 
@@ -58,6 +65,7 @@ def test_the_function_is_that_of_peft(kind, options, saved, snapshot):
     before, start = snapshot(case.model), case.run()
     adapter = tl.load_lora(case.model, folder)
     assert adapter.family.name == "lora"
+    assert (str(adapter.wrapper) == "dora") == bool(options.get("use_dora"))
     torch.testing.assert_close(case.run(), output, rtol=1e-11, atol=1e-11)
     assert not torch.allclose(start, output, atol=1e-4)
     file = load_file(folder / "adapter_model.safetensors")
@@ -116,9 +124,42 @@ def test_modules_that_were_saved_whole(saved, snapshot):
     before.check(case.model)
 
 
+def test_a_dora_goes_out_and_comes_in_again(saved, tmp_path):
+    case, output, folder = saved("plain", use_dora=True)
+    adapter = tl.load_lora(case.model, folder)
+    adapter.export_lora(tmp_path / "again", pad=False, rank=3)
+    adapter.save(tmp_path / "own.safetensors")
+    adapter.detach()
+    for make in (
+        lambda: tl.load_lora(case.model, tmp_path / "again"),
+        lambda: tl.load(case.model, tmp_path / "own.safetensors"),
+    ):
+        other = make()
+        assert str(other.wrapper) == "dora"
+        torch.testing.assert_close(case.run(), output, rtol=1e-6, atol=1e-6)
+        other.detach()
+    with pytest.raises(AttachError, match=r"E520: .*dora.lora., and cannot be read as updates"):
+        read_updates(folder)
+
+
+def test_lengths_of_other_rows(saved):
+    case, _, folder = saved("plain", use_dora=True)
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    key = "base_model.model.blocks.0.q.lora_magnitude_vector"
+    for changed, text in (
+        ({key: tensors[key][:5].clone()}, "E613: .*blocks.0.q is torch.float64 of shape .5,., and"),
+        ({key.replace("0.q", "0.x"): tensors[key].clone()}, "E612: .*nothing but a .* blocks.0.x"),
+    ):
+        save_file({**tensors, **changed}, file)
+        with pytest.raises(StateError, match=f"(?s)^{text}"):
+            tl.load_lora(case.model, folder)
+
+
 CONFIGS = {
     "another method": ({"peft_type": "IA3"}, "E620: .*peft_type 'IA3'"),
-    "dora": ({"use_dora": True}, "E620: .*use_dora"),
+    "no lengths": ({"use_dora": True}, "E612: .*has no lora_magnitude_vector of blocks.0.k"),
+    "dora": ({"use_dora": "x"}, "E603: .*use_dora is a str, not a bool"),
     "biases": ({"bias": "all"}, "E620: .*bias='all'"),
     "lora_bias": ({"lora_bias": True}, "E620: .*lora_bias"),
     "pissa": ({"init_lora_weights": "pissa_niter_4"}, "E620: .*pissa_niter_4', which changes"),
