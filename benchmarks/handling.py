@@ -98,6 +98,15 @@ class _Attaching:
         while self.held:
             self.held.pop().detach()
 
+    def fresh(self) -> None:
+        """An adapter that was not merged yet, on the weights as they are."""
+        while self.held:
+            self.held.pop().detach(keep=True)
+        self.attach()
+
+    def merge_for_good(self) -> None:
+        self.adapter.merge(reversible=False)
+
     def merged(self, wanted: bool) -> None:
         if self.adapter.merged != wanted:
             self.adapter.merge() if wanted else self.adapter.unmerge()
@@ -171,6 +180,7 @@ def _kept(one: _Attaching, path: Path, rounds: int) -> Iterator[tuple[str, float
     yield "load", _time(partial(adapter.load, path), rounds, _nothing)
     yield "merge", _time(adapter.merge, rounds, partial(one.merged, False))
     yield "unmerge", _time(adapter.unmerge, rounds, partial(one.merged, True))
+    yield "merge for good", _time(one.merge_for_good, rounds, one.fresh)
 
 
 def _peft_kept(case: Case, rounds: int) -> Iterator[tuple[str, float]]:
@@ -184,12 +194,15 @@ def _peft_kept(case: Case, rounds: int) -> Iterator[tuple[str, float]]:
 
     yield "attach", _time(attach, rounds, _nothing)
     wrapped = held[-1]
-    merging, unmerging = [], []
-    for _ in range(rounds):
-        merging.append(_time(wrapped.merge_adapter, 1, _nothing))
-        unmerging.append(_time(wrapped.unmerge_adapter, 1, _nothing))
-    yield "merge", statistics.median(merging)
-    yield "unmerge", statistics.median(unmerging)
+    safely = partial(wrapped.merge_adapter, safe_merge=True)
+    for what, merge in (("merge", wrapped.merge_adapter), ("merge safely", safely)):
+        merging, unmerging = [], []
+        for _ in range(rounds):
+            merging.append(_time(merge, 1, _nothing))
+            unmerging.append(_time(wrapped.unmerge_adapter, 1, _nothing))
+        yield what, statistics.median(merging)
+        if what == "merge":
+            yield "unmerge", statistics.median(unmerging)
 
 
 def _nothing() -> None:

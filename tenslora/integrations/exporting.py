@@ -78,7 +78,7 @@ def export_merged(adapter: str | Path, out: str | Path, *, model: str | None = N
             what = f"the base {where} cannot be loaded: {first}"
             raise DataError("E707", what, advice="Name a folder or hub id: --model.") from error
         held = load(base, adapter)
-        held.merge()
+        held.merge(reversible=False)
         paths = {site.path for site in held.sites}
         held.detach(keep=True)
         base.save_pretrained(folder)

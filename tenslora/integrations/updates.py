@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tenslora.decompose import Updates, stack
 from tenslora.nn import Adapter, Site
-from tenslora.nn.merge import ExactBank
+from tenslora.nn.exact import ExactBank
 from tenslora.nn.standin import load_alone
 
 __all__ = ["deltas", "heads_of", "read_updates"]

@@ -196,7 +196,7 @@ class Adapter:
         """Whether the update stands in the weights."""
         return bool(self.merged_weights)
 
-    def merge(self, *, safe: bool = True) -> None:
+    def merge(self, *, safe: bool = True, reversible: bool = True) -> None:
         """Add the update to the weights, and take the hooks and the bank off the model.
 
         W is computed in float64 (float32 where the device has no float64) and rounded once to the
@@ -207,6 +207,8 @@ class Adapter:
         Parameters
         ----------
         safe : refuse an update that is not finite.
+        reversible : keep the weights of before. Without them one weight at a time is held twice
+            instead of all of them, and :meth:`unmerge` is refused.
 
         Raises
         ------
@@ -217,7 +219,7 @@ class Adapter:
         """
         self._check_attached()
         self._check_merged(False, "Unmerge it before merging it again.")
-        merge.merge(self, safe=safe)
+        merge.merge(self, safe=safe, reversible=reversible)
 
     def unmerge(self) -> None:
         """Put the original weights back, bit for bit, and run the adapter by hooks again.
@@ -225,8 +227,8 @@ class Adapter:
         Raises
         ------
         AttachError
-            E511 where it is not merged, where another adapter was merged on top, or where a weight
-            was changed since.
+            E511 where it is not merged, or not reversibly, where another adapter was merged on top,
+            or where a weight was changed since.
         """
         self._check_attached()
         self._check_merged(True, "Merge it first.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,30 +13,30 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.nn import install
-from tenslora.nn.halves import Halves
+from tenslora.nn.exact import ExactBank, Piece, cannot_overflow, is_finite, merged_weight
+from tenslora.nn.pages import empty_like
 from tenslora.nn.shards import is_sharded, reshard
 from tenslora.nn.site import Site
-from tenslora.nn.spans import spread, view
+from tenslora.nn.spans import spread
 from tenslora.nn.starting import weight_of
 from tenslora.nn.targets import Linear, find_linears
-from tenslora.nn.wrappers import Runner, runner_of
+from tenslora.nn.wrappers import runner_of
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
-    from tenslora.nn.bank import Bank
 
-__all__ = ["ExactBank", "MergedWeight", "delta", "is_finite", "merge", "unmerge"]
+__all__ = ["MergedWeight", "delta", "merge", "unmerge"]
 
 
 @dataclass
 class MergedWeight:
-    """A weight that holds an update: its first value, and its version when it was merged.
+    """A weight that holds an update: its first value if it was kept, and its version when merged.
 
     A copy of a model counts versions anew: there the version is not known, and not checked.
     """
 
     path: str
-    original: Tensor
+    original: Tensor | None
     version: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -79,37 +80,128 @@ def _whole(linear: Linear, found: Iterable[tuple[Site, Tensor]]) -> Tensor:
     return spread(linear.out_features, parts).mT
 
 
-def merge(adapter: Adapter, *, safe: bool) -> None:
-    """Compute every new weight, check it, and only then put all of them in place."""
+def merge(adapter: Adapter, *, safe: bool, reversible: bool) -> None:
+    """Compute every new weight, check it, and only then put all of them in place.
+
+    The tensors of before stay as they are, and are kept for :func:`unmerge` if it is reversible.
+    """
     weights = _plain_weights(adapter)
     with torch.no_grad():
-        made = dict(_merged_values(adapter, weights, safe=safe))
-    merged = [MergedWeight(path, weights[path].data) for path in made]
+        pieces = _pieces(adapter, weights)
+        if not reversible:
+            _merge_for_good(adapter, weights, pieces, safe=safe)
+            return
+        empty = empty_like(list(weights.values()))
+        made = {
+            path: _checked(weight, pieces[path], next(empty), safe=safe)
+            for path, weight in weights.items()
+        }
+    first = {path: weight.data for path, weight in weights.items()}
     with ExitStack() as undo:
-        undo.callback(_swap, weights, {item.path: item.original for item in merged})
+        undo.callback(_swap, weights, first)
         undo.callback(install.add_hooks, adapter)
         install.drop_hooks(adapter)
         _swap(weights, made)
         undo.pop_all()
-    for item in merged:
-        item.version = weights[item.path]._version
-    adapter.merged_weights = merged
+    _record(adapter, weights, first)
+
+
+def _merge_for_good(
+    adapter: Adapter,
+    weights: Mapping[str, nn.Parameter],
+    pieces: Mapping[str, Sequence[Piece]],
+    *,
+    safe: bool,
+) -> None:
+    """Make the new weights one by one, the largest first, and let go of each old one.
+
+    What the updates do not show is tried before. Once the first new weight is made there is no way
+    back: an interruption is raised when all are done.
+    """
+    for path, weight in weights.items() if safe else ():
+        _check_updates(pieces[path])
+        if not cannot_overflow(pieces[path], weight.dtype):
+            _checked(weight, pieces[path], torch.empty_like(weight), safe=True)
+    left, made = sorted(weights, key=lambda path: weights[path].nbytes), dict[str, Tensor]()
+
+    def make() -> None:
+        path = left[-1]
+        if path not in made:
+            made.clear()
+            (empty,) = empty_like([weights[path]])
+            made[path] = merged_weight(weights[path], pieces[path], empty)
+
+    def put() -> None:
+        while left:
+            make()
+            weights[left[-1]].data = made[left[-1]]
+            left.pop()
+
+    make()
+    with ExitStack() as end:
+        end.callback(_record, adapter, weights, {})
+        end.callback(install.drop_hooks, adapter)
+        end.callback(put)
+        put()
+
+
+def _record(
+    adapter: Adapter, weights: Mapping[str, nn.Parameter], first: Mapping[str, Tensor]
+) -> None:
+    adapter.merged_weights = [
+        MergedWeight(path, first.get(path), weight._version) for path, weight in weights.items()
+    ]
     adapter.registry.merge_order.append(adapter.name)
+
+
+def _pieces(adapter: Adapter, weights: Mapping[str, nn.Parameter]) -> dict[str, list[Piece]]:
+    """The sites of each weight."""
+    found: dict[str, list[Piece]] = {path: [] for path in weights}
+    for bank in adapter.banks.values():
+        exact = ExactBank(bank, weights[bank.sites[0].path].device)
+        for number, site in enumerate(bank.sites):
+            found[site.path].append((exact, number))
+    return found
+
+
+def _checked(weight: Tensor, pieces: Sequence[Piece], value: Tensor, *, safe: bool) -> Tensor:
+    """Write the weight with its updates to ``value``; ``safe`` wants both finite."""
+    if safe:
+        _check_updates(pieces)
+    merged_weight(weight, pieces, value)
+    sure = not safe or cannot_overflow(pieces, value.dtype)
+    if not sure and not is_finite(value) and is_finite(weight):
+        exact, number = pieces[0]
+        path = exact.bank.sites[number].path
+        what = f"the merged weight of {path} is not finite in {value.dtype}"
+        raise AttachError("E512", what, advice="Merge into a model of a wider dtype.")
+    return value
+
+
+def _check_updates(pieces: Iterable[Piece]) -> None:
+    for exact, number in pieces:
+        if not math.isfinite(exact.greatest(number)):
+            what = f"the update of {exact.bank.sites[number]} is not finite"
+            advice = "Training diverged; merge(safe=False) merges it all the same."
+            raise AttachError("E512", what, advice=advice)
 
 
 def unmerge(adapter: Adapter) -> None:
     """Put the first values back."""
     _check_on_top(adapter)
-    weights = {}
+    weights, first = {}, {}
     for item in adapter.merged_weights:
+        if item.original is None:
+            what = f"adapter {adapter.name!r} was merged without keeping the weights of before"
+            advice = "detach(keep=True) leaves them merged; load the base anew to have them back."
+            raise AttachError("E511", what, advice=advice)
         weight = _weight(adapter.model.get_submodule(item.path))
         if weight is None or item.version not in (None, weight._version):
             what = f"the weight of {item.path} was changed since {adapter.name!r} was merged"
             advice = "Undo that change first, or keep everything: detach(keep=True)."
             raise AttachError("E511", what, advice=advice)
-        weights[item.path] = weight
+        weights[item.path], first[item.path] = weight, item.original.to(weight.data)
     merged = {path: weight.data for path, weight in weights.items()}
-    first = {m.path: m.original.to(merged[m.path]) for m in adapter.merged_weights}
     adapter.module.to(next(iter(weights.values())).device)
     with ExitStack() as undo:
         undo.callback(_swap, weights, merged)
@@ -175,113 +267,3 @@ def _plain_weights(adapter: Adapter) -> dict[str, nn.Parameter]:
 def _storage(tensor: Tensor) -> int:
     pointer = 0 if tensor.is_meta or is_sharded(tensor) else tensor.untyped_storage().data_ptr()
     return pointer or id(tensor)
-
-
-def _merged_values(
-    adapter: Adapter, weights: dict[str, nn.Parameter], *, safe: bool
-) -> Iterator[tuple[str, Tensor]]:
-    values: dict[str, Tensor] = {}
-    for bank in adapter.banks.values():
-        runner = runner_of(bank)
-        exact = ExactBank(bank, weights[bank.sites[0].path].device)
-        for number, site in enumerate(bank.sites):
-            if safe and not exact.is_finite(number):
-                what = f"the update of {site} is not finite"
-                advice = "Training diverged; merge(safe=False) merges it all the same."
-                raise AttachError("E512", what, advice=advice)
-            weight = weights[site.path]
-            value = values.get(site.path)
-            if value is None:
-                value = values[site.path] = weight.detach().clone()
-            if runner is None:
-                exact.add_to(value, number)
-            else:
-                _put_wrapped(exact, runner, value, number)
-    for path, value in values.items():
-        if safe and not is_finite(value) and is_finite(weights[path]):
-            what = f"the merged weight of {path} is not finite in {value.dtype}"
-            raise AttachError("E512", what, advice="Merge into a model of a wider dtype.")
-    yield from values.items()
-
-
-def _put_wrapped(exact: ExactBank, runner: Runner, value: Tensor, number: int) -> None:
-    """Write the rows and columns of a weight that a wrapper makes of it, rounding once."""
-    update = exact.update(number)
-    place = _place(value, exact.bank.sites[number])
-    with _no_autocast(value.device):
-        weight = place.reshape(update.shape).to(update)
-        made = runner.new_weight(exact.bank, number, weight, update)
-    place.copy_(made.reshape(place.shape))
-
-
-def _place(value: Tensor, site: Site) -> Tensor:
-    matrix = value.mT if site.transposed else value
-    return view(view(matrix, 1, site.columns), 0, site.rows)
-
-
-class ExactBank:
-    """A bank whose updates are computed for merging: in float64 where the device has it."""
-
-    def __init__(self, bank: Bank, device: torch.device) -> None:
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.bank, self._like = bank, torch.empty(0, dtype=dtype, device=device)
-        with _no_autocast(device):
-            cores = {name: core.detach().to(self._like) for name, core in bank.cores().items()}
-            self._hoisted = bank.hoist(cores)
-
-    def update(self, number: int) -> Tensor:
-        """Return scale * W (out, in) of one site."""
-        with _no_autocast(self._like.device):
-            return self.bank.bound.scale * self.bank.dense(number, self._hoisted, self._like)
-
-    def is_finite(self, number: int) -> bool:
-        """Whether the update of one site is finite: it is where both of its matrices are."""
-        if isinstance(self._hoisted, Halves):
-            return all(is_finite(half) for half in self._hoisted.of(number))
-        return is_finite(self.update(number))
-
-    def add_to(self, value: Tensor, number: int) -> None:
-        """Add scale * W to the rows and columns of a weight that a site covers, rounding once.
-
-        A whole matrix is done some rows at a time, in one buffer that stays in the cache.
-        """
-        site = self.bank.sites[number]
-        if not isinstance(self._hoisted, Halves) or site.rows or site.columns:
-            add_to(value, site, self.update(number))
-            return
-        a, b = (half.to(value.device) for half in self._hoisted.of(number))
-        matrix = value.mT if site.transposed else value
-        a, b = a[:, : matrix.shape[1]], b[:, : matrix.shape[0]]
-        rows, width = matrix.shape
-        buffer = torch.empty(min(_ROWS, rows), width, dtype=b.dtype, device=b.device)
-        with _no_autocast(value.device):
-            for start in range(0, rows, _ROWS):
-                place = matrix[start : start + _ROWS]
-                wide = buffer[: len(place)].copy_(place)
-                wide.addmm_(b[:, start : start + _ROWS].mT, a, alpha=self.bank.bound.scale)
-                place.copy_(wide)
-
-
-#: So many rows of a weight are merged at a time.
-_ROWS = 128
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether every number is, in one pass: a NaN is the least and the greatest of all."""
-    if tensor.numel() == 0:
-        return True
-    least, greatest = torch.aminmax(tensor.detach())
-    return bool(torch.isfinite(least) & torch.isfinite(greatest))
-
-
-def add_to(value: Tensor, site: Site, update: Tensor) -> None:
-    """Add an update to the rows and columns of a weight that a site covers, rounding once."""
-    place = _place(value, site)
-    update = update.reshape(place.shape)
-    place.copy_(place.to(update.dtype) + update)
-
-
-@contextmanager
-def _no_autocast(device: torch.device) -> Iterator[None]:
-    with torch.autocast(device.type, enabled=False):
-        yield

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from tenslora.errors import AttachError
 from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.bank import Bank
+from tenslora.nn.exact import ExactBank, cannot_overflow, is_finite, merged_weight
 from tenslora.nn.groups import Member
 from tenslora.nn.hooks import Piece, SiteHook
-from tenslora.nn.merge import MergedWeight, is_finite
+from tenslora.nn.merge import MergedWeight
 
 __all__ = ["Place", "TensLoraLinear"]
 
@@ -43,11 +44,9 @@ class Place(nn.Module):
         updated = self.hook.apply(x, output, names, layer)
         return output if updated is None else updated
 
-    def add_to_weight(self, weight: Tensor, shared: Shared) -> Tensor:
-        """Add scale * W to a weight, in place; its layout is that of the module."""
-        for _, bank, number in self.hook.pieces:
-            shared.exact(bank, weight.device).add_to(weight, number)
-        return weight
+    def exact(self, shared: Shared, device: torch.device) -> list[tuple[ExactBank, int]]:
+        """The sites of the module as they are merged."""
+        return [(shared.exact(bank, device), number) for _, bank, number in self.hook.pieces]
 
     def extra_repr(self) -> str:
         """Show the equation."""
@@ -168,7 +167,9 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         shape = shape[::-1] if bank.sites[number].transposed else shape
         with torch.no_grad():
             value = torch.zeros(shape, dtype=dtype, device=weight.device)
-            return place.add_to_weight(value, self.shared).to(bank.dtype)
+            for exact, n in place.exact(self.shared, weight.device):
+                exact.add_to(value, n)
+        return value.to(bank.dtype)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates to the weight. The weight of before is kept for :meth:`unmerge`.
@@ -190,14 +191,31 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
     def merged_weight(self, adapter: str, *, safe: bool) -> Tensor:
         """Return the weight with the update of an adapter, rounded once."""
         place: Any = self.tenslora_places[adapter]
+        weight = self.get_base_weight()
         with torch.no_grad():
-            merged: Tensor = place.add_to_weight(self.get_base_weight().clone(), self.shared)
+            merged = merged_weight(weight, place.exact(self.shared, weight.device))
         if safe and not is_finite(merged):
             what = "NaNs detected in the merged weights. "
             what += f"The adapter {adapter} seems to be broken: {place.hook.path}"
             advice = "Training diverged; merge without safe_merge merges it all the same."
             raise AttachError("E512", what, advice=advice)
         return merged
+
+    def check_finite(self, adapter: str) -> None:
+        """Refuse what :meth:`merged_weight` refuses; most often without the weight.
+
+        Raises
+        ------
+        AttachError
+            E512.
+        """
+        place: Any = self.tenslora_places[adapter]
+        weight = self.get_base_weight()
+        with torch.no_grad():
+            pieces = place.exact(self.shared, weight.device)
+            sure = cannot_overflow(pieces, weight.dtype) and is_finite(weight)
+        if not sure:
+            self.merged_weight(adapter, safe=True)
 
     def unmerge(self) -> None:
         """Put the weight of before back, bit for bit."""

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 
 from tenslora.nn.bank import Bank
+from tenslora.nn.exact import ExactBank
 from tenslora.nn.groups import Member
-from tenslora.nn.merge import ExactBank
 from tenslora.nn.switch import Switch
 
 __all__ = ["Shared"]

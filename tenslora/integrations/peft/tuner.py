@@ -280,4 +280,4 @@ class TensLoraModel(BaseTuner):
             if isinstance(layer, TensLoraLinear):
                 for name in layer.active_adapters if adapter_names is None else adapter_names:
                     if name in layer.tenslora_places and name not in layer.merged_adapters:
-                        layer.merged_weight(name, safe=True)
+                        layer.check_finite(name)
