@@ -111,8 +111,8 @@ class Executable:
             if name not in cores:
                 what = f"core {name} of {self.plan.network} is missing"
                 raise PlanError("E404", what, advice=f"Give an array of shape {shape}.")
-            found = tuple(cores[name].shape)
-            if found != shape:
+            if cores[name].shape != shape:
+                found = tuple(cores[name].shape)
                 what = f"core {name} has shape {found}, and {self.plan.network} wants {shape}"
                 raise PlanError("E405", what, advice="One axis a slot, of the size of its index.")
         return next((cores[name] for name in self._shapes), None)

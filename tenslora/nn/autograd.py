@@ -100,13 +100,13 @@ def has_modes() -> bool:
 def is_quiet() -> bool:
     """Whether nothing but eager mode is at work.
 
-    No graph is captured, nothing is transformed, cast, checkpointed, or run in backward: then a
-    call needs no more questions. Where one of them cannot be asked there is never quiet.
+    Nothing is transformed, cast, checkpointed, or run in backward: then a call needs no more
+    questions. Where one of them cannot be asked there is never quiet. That no graph is captured is
+    for the caller to know: it is asked once, of all that is done there.
     """
-    if torch.compiler.is_compiling() or not _KNOWN:
-        return False
     return (
-        _graph_task() == -1
+        _KNOWN
+        and _graph_task() == -1
         and not _any_autocast()
         and not _transforms()
         and _top_hooks(False) is None

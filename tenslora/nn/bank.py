@@ -18,6 +18,7 @@ from tenslora.nn.autograd import autocast_state
 from tenslora.nn.context import Call, SharedInput
 from tenslora.nn.grid import Grid, input_key, reads_one_input
 from tenslora.nn.halves import Halves, Layout, make_layout
+from tenslora.nn.kept import Kept
 from tenslora.nn.site import Site
 from tenslora.spec import slot_size
 
@@ -29,9 +30,7 @@ Hoisted = Halves | tuple[tuple[Any, ...], ...]
 
 
 #: What is found once, from the plan.
-_PLANNED = ("width", "program", "layout", "_varies", "_reused", "_computes")
-
-_PLAIN = (nn.Parameter, Tensor)
+_PLANNED = ("width", "program", "layout", "_varies", "_reused")
 
 
 class Bank(nn.Module):
@@ -83,7 +82,7 @@ class Bank(nn.Module):
         self.planning = dict(plan or {})
         # as text: a captured graph takes a text for a constant, and a float for an input
         self._scale, self._dropout = repr(float(bound.scale)), repr(float(dropout))
-        self._before: tuple[dict[str, Tensor], Hoisted] | None = None
+        self._kept: Kept | None = None
         own = wrapper.own(bound.network, bound.sizes, len(self.weights)) if wrapper else {}
         for name in own:
             if name in bound.network.cores:
@@ -157,7 +156,7 @@ class Bank(nn.Module):
     @property
     def drops(self) -> bool:
         """Whether entries of the input are dropped now."""
-        return self.training and self.dropout > 0
+        return self.training and self._dropout != "0.0"
 
     @cached_property
     def width(self) -> int:
@@ -212,18 +211,10 @@ class Bank(nn.Module):
         if self.layout is not None:
             self.program.prepare("factors")
 
-    @cached_property
-    def _computes(self) -> bool:
-        """Whether hoisting is more than looking at the cores in another shape."""
-        plan = self.program.plan
-        if self.layout is None or plan.product is None:
-            return bool(plan.hoisted)
-        return any(f.first.steps or f.second.steps for f in plan.product.factors)
-
     def __getstate__(self) -> dict[str, Any]:
         # Emitted functions cannot be pickled; they are made again.
         held = {name: value for name, value in self.__dict__.items() if name not in _PLANNED}
-        return {**held, "_before": None}
+        return {**held, "_kept": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -239,26 +230,22 @@ class Bank(nn.Module):
         return unbound
 
     def hoist_again(self) -> Hoisted:
-        """As :meth:`hoist`, without gradients: what was hoisted before, while no core has changed.
-
-        The numbers are compared, for a change of ``.data`` is counted nowhere. That asks a device
-        to wait, so it is done on the CPU alone, and where something is computed at all.
-        """
-        cores = self.cores()
-        plain = all(type(c) in _PLAIN and c.device.type == "cpu" for c in cores.values())
-        if not plain or not self._computes:
-            return self.hoist(cores)
-        known = self._before
-        if known is not None and all(_equal(c, known[0][name]) for name, c in cores.items()):
-            return known[1]
-        self._before = None
-        hoisted = self.hoist(cores)
-        self._before = {name: c.detach().clone() for name, c in cores.items()}, hoisted
+        """As :meth:`hoist`, without gradients: what was hoisted before, while no core changed."""
+        kept = self._kept
+        if kept is None or not kept.holds(self._parameters, self._buffers):
+            self._kept = None
+            cores = self.cores()
+            hoisted = self.hoist(cores)
+            self._kept = Kept.of(cores, hoisted)
+            return hoisted
+        hoisted = kept.hoisted
+        if isinstance(hoisted, Halves):
+            hoisted.forget()
         return hoisted
 
     def forget(self) -> None:
         """Let go of what :meth:`hoist_again` has kept."""
-        self._before = None
+        self._kept = None
 
     def update(self, site: int, x: Tensor, call: Call) -> Tensor:
         """Return the unscaled update of one site for x (..., in): (n, out), n rows in all."""
@@ -366,7 +353,3 @@ class Bank(nn.Module):
 def add_wide(output: Tensor, update: Tensor, scale: float) -> Tensor:
     """Add in the wider of the two dtypes, and round once to the output's."""
     return torch.add(output, update, alpha=scale).to(output.dtype)
-
-
-def _equal(one: Tensor, two: Tensor) -> bool:
-    return one.dtype == two.dtype and torch.equal(one, two)

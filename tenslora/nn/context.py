@@ -242,12 +242,14 @@ class Contexts:
 
     def here(self) -> ForwardContext | None:
         """The context of a call in plain eager mode, of which nothing more has to be asked."""
+        if torch.compiler.is_compiling():
+            return None
         stack = self._local.stack
-        if stack:
-            context = stack[-1]
-            if context.task == -1 and context.grad is torch.is_grad_enabled() and is_quiet():
-                return context
-        return None
+        if not stack:
+            return None
+        context = stack[-1]
+        quiet = context.task == -1 and context.grad is torch.is_grad_enabled() and is_quiet()
+        return context if quiet else None
 
     def enter(self, path: str, bank: Bank, active: bool) -> Call | None:
         """Say how a call of the module at ``path`` runs, ``None`` where its adapter is not active.

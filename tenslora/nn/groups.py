@@ -7,17 +7,19 @@ version, autocast, the backward pass and the checkpointed segment that the call 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from tenslora.nn.autograd import autocast_state
 from tenslora.nn.context import Call, SharedInput
+from tenslora.nn.gradients import Books, Piece
 from tenslora.nn.grid import input_key
-from tenslora.nn.halves import Halves
-from tenslora.nn.ledger import Ledger
-from tenslora.nn.product import Add, Books, Deposit, Piece, Read
+from tenslora.nn.product import Add
+from tenslora.nn.reading import Factors, Group, Reading, is_short, read
 from tenslora.nn.spans import collide
 
 if TYPE_CHECKING:
@@ -25,92 +27,7 @@ if TYPE_CHECKING:
     from tenslora.nn.context import ForwardContext
     from tenslora.nn.site import Site
 
-__all__ = ["Group", "Member", "find_members"]
-
-
-#: Up to so many rows of x an update is added by plain operations: a function with a backward of its
-#: own then takes longer than what it saves.
-FEW = 32
-
-
-class Reading:
-    """What the layers of a group share about one x: the thin product, and every B.
-
-    The product is ``ht`` (ranks, n), or for few rows ``thin``, parts of (n, ranks) by the rank at
-    which they begin.
-    """
-
-    __slots__ = ("_turned", "bs", "deposit", "group", "ht", "key", "thin", "x")
-
-    def __init__(
-        self,
-        group: Group | Member,
-        x: Tensor,
-        key: Hashable,
-        a: Tensor,
-        bs: tuple[Tensor, ...],
-        books: Books,
-        parts: Sequence[int] | None = None,
-    ) -> None:
-        self.group, self.x, self.key, self.bs = group, x, key, bs
-        self.thin: dict[int, Tensor] = {}
-        self._turned: dict[int, Tensor] = {}
-        if parts is not None:
-            ht, start = a @ x.view(-1, x.shape[-1]).mT, 0
-            for rows in (ht,) if len(parts) == 1 else ht.split(parts):
-                self.thin[start] = rows.mT
-                start += rows.shape[0]
-            return
-        self.deposit = Deposit()
-        if torch.is_grad_enabled():
-            self.ht: Tensor = Read.apply(x, a, group.scale, self.deposit, books, *bs)
-        else:
-            self.ht = a @ x.reshape(-1, x.shape[-1]).mT
-
-    def turned(self, start: int, stop: int) -> Tensor:
-        """Some ranks of the thin product, (n, ranks)."""
-        found = self.thin.get(start)
-        if found is None:
-            found = self._turned.get(start)
-        if found is None:
-            found = self._turned[start] = self.ht[start:stop].mT
-        return found
-
-
-class Group:
-    """The layers that may read one input, over all banks of an adapter.
-
-    Attributes
-    ----------
-    parts : for each bank the number of its group in the bank's layout, and which of its B belong
-        here.
-    scale : of the updates.
-    widths : the ranks of each A.
-    """
-
-    def __init__(
-        self, parts: Mapping[Bank, tuple[int, tuple[int, ...]]], scale: float, widths: Sequence[int]
-    ) -> None:
-        self.parts = dict(parts)
-        self.scale = scale
-        self.widths = list(widths)
-
-    def read(
-        self, x: Tensor, hoisted: Mapping[Bank, Any], key: Hashable = None, *, few: bool = False
-    ) -> Reading:
-        """Make the thin product of x for every layer of the group."""
-        pieces, bs, books = [], [], []
-        first: tuple[Ledger, int] | None = None
-        for bank, (number, seconds) in self.parts.items():
-            factors: Halves = hoisted[bank]
-            pieces.append(factors.a[number])
-            bs += [factors.b[second] for second in seconds]
-            books += [factors.second(second) for second in seconds]
-            first = factors.first(number)
-        alone = len(pieces) == 1
-        a = pieces[0] if alone else torch.cat(pieces)
-        entries = Books(first if alone else None, tuple(books))
-        return Reading(self, x, key, a, tuple(bs), entries, self.widths if few else None)
+__all__ = ["Member", "find_members"]
 
 
 class Member:
@@ -132,89 +49,120 @@ class Member:
         self.firsts, self.sites = firsts, sites
         self.first = next(iter(group.parts))
         self.banks = tuple(group.parts)
-        self.scale = group.scale
-        self.whole = len(pieces) == 1 and pieces[0].rows is None
+        ends = list(itertools.accumulate(group.widths, initial=0))
+        self._parts = tuple((p.rows, ends.index(p.start), p.second) for p in pieces)
+        starts = sorted({p.start for p in own})
+        self._own_parts = tuple((p.rows, starts.index(p.start), p.second) for p in own)
+        # without the factor 1 an operation has less to do
+        self._alpha = {} if group.scale == 1 else {"alpha": group.scale}
+
+    def fits(self, x: Tensor, output: Tensor, weight: Tensor) -> bool:
+        """Whether the update can be added to the output: by its dtype and device."""
+        bank = self.first
+        cast, out = autocast_state(x.device.type), output.dtype
+        if self.group.dropout() is None:
+            return False
+        if cast is None:
+            right = x.dtype is out and weight.dtype is out and can_add(bank.dtype, out)
+        else:
+            others = x.dtype, weight.dtype, bank.dtype
+            right = out is cast and all(t is torch.float32 or t in NARROW for t in others)
+        return right and x.device == output.device == weight.device == bank.device
 
     def run_quiet(
         self, x: Tensor, output: Tensor, weight: Tensor, context: ForwardContext
     ) -> Tensor | None:
         """As :meth:`run`, in plain eager mode; ``None`` where more has to be asked."""
-        if x.is_inference():
-            return None
-        version = x._version
         reading = context.readings.get(self.first)
         if (
             reading is None
             or reading.x is not x
-            or reading.key != version
+            or reading.key != x._version
             or reading.group is not self.group
+            or reading.training is not self.first.training
         ):
-            hoisted: Mapping[Bank, Any] = context.hoisted  # halves: a group has no other banks
-            for bank in self.banks:
-                a = hoisted[bank].a[0] if bank in hoisted else None
-                if a is None or a.dtype != x.dtype or a.device != x.device:
-                    return None
-            reading = self.group.read(x, hoisted, version, few=self._few(x))
+            reading = self._read_quietly(x, context)
+            if reading is None:
+                return None
             context.readings[self.first] = reading
-        if reading.thin and not self.whole:
-            return None
-        return self._added(reading, self.pieces, output, weight)
+        return self._added(reading, output, weight)
 
-    def _few(self, x: Tensor) -> bool:
-        return self.whole and x.numel() <= FEW * x.shape[-1] and x.is_contiguous()
+    def _read_quietly(self, x: Tensor, context: ForwardContext) -> Reading | None:
+        group = self.group
+        dropout = group.dropout()
+        if dropout is None or x.is_inference():
+            return None
+        hoisted: Mapping[Bank, Any] = context.hoisted  # halves: a group has no other banks
+        for bank in self.banks:
+            halves = hoisted.get(bank)
+            if halves is None or halves.device != x.device or not can_add(halves.dtype, x.dtype):
+                return None
+        return group.read(x, hoisted, x._version, halves.dtype, dropout)
 
     def _added(
-        self, reading: Reading, pieces: tuple[Piece, ...], output: Tensor, weight: Tensor
+        self, reading: Reading, output: Tensor, weight: Tensor, *, own: bool = False
     ) -> Tensor:
         """The output with the update, in place where that is best."""
-        grad, scale, width = torch.is_grad_enabled(), self.group.scale, output.shape[-1]
-        if grad and not reading.thin:
+        thins, bs = reading.thins, reading.bs
+        if thins is None:
+            pieces = self.own if own else self.pieces
+            scale = self.group.scale
             added: Tensor = Add.apply(
-                reading.ht, [output.detach()], [weight], pieces, scale, reading.deposit, reading.bs
+                reading.ht, [output.detach()], [weight], pieces, scale, reading.deposit, bs
             )
             return added
-        flat = output if output.ndim == 2 else output.view(-1, width)
-        if grad:
-            _, start, _, second = pieces[0]
-            out = torch.addmm(flat, reading.thin[start], reading.bs[second], alpha=scale)
+        parts = self._own_parts if own else self._parts
+        flat = output if output.ndim == 2 else output.view(-1, output.shape[-1])
+        if torch.is_grad_enabled():
+            ((_, part, second),) = parts
+            out = torch.addmm(flat, thins[part], bs[second], **self._alpha)
             return out if output.ndim == 2 else out.view(output.shape)
-        for rows, start, stop, second in pieces:
+        for rows, part, second in parts:
             place = flat if rows is None else flat[:, rows[0] : rows[1]]
-            place.addmm_(reading.turned(start, stop), reading.bs[second], alpha=scale)
+            if thins[part].dtype is place.dtype:
+                place.addmm_(thins[part], bs[second], **self._alpha)
+            else:
+                place.add_(thins[part] @ bs[second], **self._alpha)
         return output
 
     def run(self, x: Tensor, output: Tensor, weight: Tensor, calls: Mapping[Bank, Call]) -> Tensor:
         """Add the update to ``output``, in place; ``weight`` is (out, in)."""
-        reading, pieces = self._reading(x, calls)
-        if reading.thin and not self.whole:
-            reading, pieces = self._alone(x, calls), self.own
-        return self._added(reading, pieces, output, weight)
-
-    def _reading(self, x: Tensor, calls: Mapping[Bank, Call]) -> tuple[Reading, tuple[Piece, ...]]:
+        dtype = autocast_state(x.device.type) or self.first.dtype
         call = calls[self.sites[0][0]]
         context = call.context
         key = None
         if context is not None:
             key = SharedInput.key_of(x, call.moment, self.first.training)
         if key is None or context is None:
-            return self._alone(x, calls), self.own
+            return self._added(self._alone(x, calls, dtype), output, weight, own=True)
         known = context.readings.get(self.first)
         if known is None or known.group is not self.group or known.x is not x or known.key != key:
-            known = self.group.read(x, context.hoisted, key, few=self._few(x))
+            known = self.group.read(x, context.hoisted, key, dtype, self.group.dropout() or 0.0)
             context.readings[self.first] = known
-        return known, self.pieces
+        return self._added(known, output, weight)
 
-    def _alone(self, x: Tensor, calls: Mapping[Bank, Call]) -> Reading:
+    def _alone(self, x: Tensor, calls: Mapping[Bank, Call], dtype: torch.dtype) -> Reading:
         """Read x for this layer alone: nothing may be shared, or the hoisted part is its own."""
         hoisted: dict[Bank, Any] = {}
         for bank, call in calls.items():
             hoisted[bank] = bank.hoist() if call.hoisted is None else call.hoisted
-        firsts = [hoisted[bank].of(site)[0] for bank, site in self.firsts]
+        firsts = [hoisted[bank].of(site)[0].to(dtype) for bank, site in self.firsts]
+        bs = tuple(hoisted[bank].of(site)[1].to(dtype) for bank, site in self.sites)
+        noted = torch.is_grad_enabled() and not (self.group.whole and is_short(x, dtype))
         a = firsts[0] if len(firsts) == 1 else torch.cat(firsts)
-        bs = tuple(hoisted[bank].of(site)[1] for bank, site in self.sites)
-        books = Books(None, (None,) * len(bs))
-        parts = [first.shape[0] for first in firsts] if self._few(x) else None
-        return Reading(self, x, None, a, bs, books, parts)
+        books = Books(None, (None,) * len(bs)) if noted else None
+        factors = Factors(a, [first.shape[0] for first in firsts], bs, books)
+        dropout = self.group.dropout() or 0.0
+        return read(self, x, None, factors, self.group.scale, dropout, self.first.training)
+
+
+def can_add(cores: torch.dtype, output: torch.dtype) -> bool:
+    """Whether an update that is computed in the dtype of the cores can be added in place."""
+    return cores is output or (cores is torch.float32 and output in NARROW)
+
+
+#: Of these an output may be given an update in float32: their sum is rounded once.
+NARROW = (torch.bfloat16, torch.float16)
 
 
 def find_members(banks: Iterable[Bank]) -> dict[str, Member]:
@@ -236,7 +184,9 @@ def find_members(banks: Iterable[Bank]) -> dict[str, Member]:
     for path, held in sites.items():
         if _fits(held):
             site, bank, _ = held[0]
-            found[path] = _member(groups[(*input_key(site), bank.bound.scale)], held)
+            group = groups[(*input_key(site), bank.bound.scale)]
+            group.whole = group.whole and len(held) == 1 and site.rows is None
+            found[path] = _member(group, held)
     return found
 
 

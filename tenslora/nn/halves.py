@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tenslora.nn.autograd import plain_only
 from tenslora.nn.ledger import Hold, Ledger
 
-__all__ = ["Halves", "Layout", "Place", "make_layout"]
+__all__ = ["Halves", "Layout", "Matrices", "Place", "make_layout"]
 
 
 class Place(NamedTuple):
@@ -132,6 +131,19 @@ def _flat(position: Mapping[str, int], sizes: Mapping[str, int], names: Sequence
     return number
 
 
+class Matrices(NamedTuple):
+    """A and B in one dtype.
+
+    ``a`` holds the matrix (rows, in) of each group, ``b`` the matrices (rank, out). Their gradients
+    are added up in ``firsts`` and ``seconds``; ``None`` where autograd does it.
+    """
+
+    a: tuple[Tensor, ...]
+    b: tuple[Tensor, ...]
+    firsts: Ledger | None = None
+    seconds: Ledger | None = None
+
+
 class Halves:
     """A and B of one forward, taken apart once: ``W[site] = B.mT @ A``, not scaled.
 
@@ -139,24 +151,32 @@ class Halves:
     ----------
     a : the matrix (rows, in) of each group.
     b : the matrices (rank, out).
-    firsts, seconds : where their gradients are added up, ``None`` where autograd does it.
+    dtype, device : of all of them.
     """
 
-    __slots__ = ("a", "b", "firsts", "layout", "seconds")
+    __slots__ = ("_made", "_plain", "_whole", "a", "b", "device", "dtype", "layout")
 
     def __init__(self, layout: Layout, a: Tensor, b: Tensor) -> None:
-        self.layout = layout
-        self.firsts: Ledger | None = None
-        self.seconds: Ledger | None = None
-        if torch.is_grad_enabled() and not plain_only():
-            if a.requires_grad and layout.blocks:
-                self.firsts = Ledger(a, layout.blocks, layout.block_of)
-                a = Hold.apply(a, self.firsts)
-            if b.requires_grad:
-                self.seconds = Ledger(b, max(1, layout.second), _one if layout.second else _all)
-                b = Hold.apply(b, self.seconds)
+        self.layout, self._whole = layout, (a, b)
+        self.dtype, self.device = a.dtype, a.device
         # indexing would write a full gradient for each site
-        self.a, self.b = layout.share_out(a), b.unbind(0) if layout.second else (b,)
+        self.a, self.b = self._apart(a, b)
+        self._plain = Matrices(self.a, self.b)
+        self._made: dict[Hashable, Matrices] = {}
+
+    def matrices(self, dtype: torch.dtype, *, held: bool) -> Matrices:
+        """Return A and B in a dtype; ``held`` gives them ledgers for their gradients.
+
+        They are made once. The call must not stand in a transform, nor in a part without gradients
+        of a forward with them.
+        """
+        if dtype is self.dtype and not held:
+            return self._plain
+        key = dtype, held, torch.is_inference_mode_enabled()
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = self._make(dtype) if held else self._cast(dtype)
+        return found
 
     def of(self, site: int) -> tuple[Tensor, Tensor]:
         """A (rank, in) and B (rank, out) of one site."""
@@ -166,13 +186,33 @@ class Halves:
             a = a[place.start : place.stop]
         return a, self.b[place.second]
 
-    def first(self, group: int) -> tuple[Ledger, int] | None:
-        """Where the gradient of a group's A goes."""
-        return None if self.firsts is None else (self.firsts, self.layout.block(group))
+    def forget(self) -> None:
+        """Let go of what was copied."""
+        self._made.clear()
 
-    def second(self, number: int) -> tuple[Ledger, int] | None:
-        """Where the gradient of a B goes."""
-        return None if self.seconds is None else (self.seconds, number)
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield every A and every B."""
+        yield from self.a
+        yield from self.b
+
+    def _apart(self, a: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return self.layout.share_out(a), b.unbind(0) if self.layout.second else (b,)
+
+    def _cast(self, dtype: torch.dtype) -> Matrices:
+        a, b = self._whole
+        return Matrices(*self._apart(a.to(dtype), b.to(dtype)))
+
+    def _make(self, dtype: torch.dtype) -> Matrices:
+        layout, (a, b) = self.layout, self._whole
+        firsts: Ledger | None = None
+        seconds: Ledger | None = None
+        if a.requires_grad and layout.blocks:
+            firsts = Ledger(a, layout.blocks, layout.block_of)
+            a = Hold.apply(a, firsts, dtype)
+        if b.requires_grad:
+            seconds = Ledger(b, max(1, layout.second), _one if layout.second else _all)
+            b = Hold.apply(b, seconds, dtype)
+        return Matrices(*self._apart(a.to(dtype), b.to(dtype)), firsts, seconds)
 
 
 def _one(whole: Tensor, number: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from tenslora.nn.autograd import autocast_state, plain_only
+from tenslora.nn.autograd import plain_only
 from tenslora.nn.bank import add_wide
 from tenslora.nn.context import Call
 from tenslora.nn.spans import Span, spread, take
@@ -46,7 +46,6 @@ class SiteHook:
         self.pieces = pieces
         self.member = member
         self.banks = tuple(dict.fromkeys(bank for _, bank, _ in pieces))
-        self._may_drop = any(bank.dropout > 0 for bank in self.banks)
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
@@ -63,7 +62,7 @@ class SiteHook:
         ``module`` is the layer that gave the output, where nothing was done with it since: then the
         update may be added in place.
         """
-        if module is not None and not torch.compiler.is_compiling():
+        if module is not None:
             context = self.registry.contexts.here()
             if context is not None:
                 if self.banks[0].adapter not in active:
@@ -77,7 +76,7 @@ class SiteHook:
             if call is None:
                 return None
             calls[bank] = call
-        if self.member and module is not None and self._in_place(module, x, output):
+        if self.member is not None and module is not None and self._in_place(module, x, output):
             weight: Any = module.weight
             weight = weight if type(module) is nn.Linear else weight.mT
             return self.member.run(x, output, weight, calls)
@@ -104,13 +103,12 @@ class SiteHook:
         Asks all that :meth:`_in_place` asks, or what it follows from: a linear layer's output is of
         its weight's dtype and device, and so is x.
         """
+        if self.member is None or type(module) is not nn.Linear:
+            return None
         held = module._parameters
         weight = held.get("weight")
         if (
-            self.member is None
-            or self._may_drop
-            or type(module) is not nn.Linear
-            or type(weight) not in _PLAIN
+            type(weight) not in _PLAIN
             or weight is None
             or "forward" in module.__dict__
             or not output.is_contiguous()
@@ -131,20 +129,18 @@ class SiteHook:
     def _in_place(self, module: nn.Module, x: Tensor, output: Tensor) -> bool:
         """Whether the update may be added into the output of the frozen layer.
 
-        The output has to be x W + b and nothing else, seen by nobody yet, and of one dtype with x
-        and the cores; and the graph has to be one that autograd makes now.
+        The output has to be x W + b and nothing else, and seen by nobody yet; and the graph has to
+        be one that autograd makes now.
         """
-        bank, weight = self.banks[0], module.weight
+        weight = module.weight
         return (
-            is_plain_linear(module)
+            self.member is not None
+            and is_plain_linear(module)
             and self._is_first(module)
-            and x.dtype == output.dtype == bank.dtype == weight.dtype
-            and x.device == output.device == weight.device == bank.device
-            and not bank.drops
+            and self.member.fits(x, output, weight)
             and not (torch.is_grad_enabled() and _trains(module))
             and output.is_contiguous()
             and not plain_only()
-            and autocast_state(x.device.type) is None
         )
 
     def _is_first(self, module: nn.Module) -> bool:

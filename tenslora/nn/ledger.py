@@ -50,8 +50,13 @@ class Ledger:
             shape, dtype, device = self._like
             self._held[task] = torch.empty(shape, dtype=dtype, device=device), set()
         whole, done = self._held[task]
-        beta = 1 if number in done else 0
-        self._places(whole, number).addmm_(one, two, beta=beta, alpha=scale)
+        place = self._places(whole, number)
+        if one.dtype is place.dtype:
+            place.addmm_(one, two, beta=1 if number in done else 0, alpha=scale)
+        else:
+            if number not in done:
+                place.zero_()
+            place.add_(one @ two, alpha=scale)
         done.add(number)
 
     def take(self) -> Tensor | None:
@@ -65,19 +70,22 @@ class Ledger:
 
 
 class Hold(torch.autograd.Function):
-    """Hands on a tensor, and gives it the gradient that a ledger holds."""
+    """Hands on a tensor in a dtype, and gives it the gradient that a ledger holds."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, ledger: Ledger) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, tensor: Tensor, ledger: Ledger, dtype: torch.dtype
+    ) -> Tensor:
         """Return the tensor."""
-        ctx.ledger = ledger
+        ctx.ledger, ctx.dtype = ledger, tensor.dtype
         ctx.set_materialize_grads(False)
-        return tensor.view_as(tensor)
+        return tensor.view_as(tensor) if tensor.dtype is dtype else tensor.to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:  # type: ignore[override]
         """Return what was added in place, and what came by the graph."""
         whole = ctx.ledger.take()
-        if whole is None or grad is None:
-            return (grad if whole is None else whole), None
-        return whole + grad, None
+        if grad is not None:
+            grad = grad.to(ctx.dtype)
+            whole = grad if whole is None else whole + grad
+        return whole, None, None

@@ -34,7 +34,7 @@ EQUATIONS = {
 @pytest.fixture(autouse=True)
 def every_row_counts(monkeypatch):
     """Have so few rows too added by what is tested here, not by plain operations."""
-    monkeypatch.setattr("tenslora.nn.groups.FEW", 0)
+    monkeypatch.setattr("tenslora.nn.reading.FEW", 0)
 
 
 class Dense(nn.Module):

@@ -1,0 +1,213 @@
+"""The gradients of frozen linear layers that read one x, and of their updates x A B.
+
+Found in place, with as little traffic as there can be; or by operations that autograd knows, where
+they are derived again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tenslora.nn.ledger import Ledger
+
+__all__ = ["Books", "Given", "Known", "Piece", "add_product", "find", "find_differentiable"]
+
+
+class Piece(NamedTuple):
+    """One matrix of a layer.
+
+    ``rows`` of the layer's output (``None``: all), rows ``start`` to ``stop`` of the thin product,
+    and the number ``second`` of its B.
+    """
+
+    rows: tuple[int, int] | None
+    start: int
+    stop: int
+    second: int
+
+
+class Given(NamedTuple):
+    """The gradient of one layer's output, (n, out), with the layer's weight (out, in)."""
+
+    grad: Tensor
+    weight: Tensor
+    pieces: tuple[Piece, ...]
+
+
+class Books(NamedTuple):
+    """Where gradients go in place: for A, and for each B, a ledger and the number in it.
+
+    ``None`` where autograd carries them.
+    """
+
+    first: tuple[Ledger, int] | None
+    seconds: tuple[tuple[Ledger, int] | None, ...]
+
+
+class Known(NamedTuple):
+    """What backward knows: what was saved, and for which inputs a gradient is wanted.
+
+    ``x`` is what A met: with some entries dropped where that is asked for. ``dtype`` is that of the
+    updates.
+    """
+
+    x: Tensor | None
+    a: Tensor | None
+    ht: Tensor | None
+    bs: list[Tensor]
+    scale: float
+    ranks: int
+    dtype: torch.dtype
+    books: Books
+    wants_x: bool
+    wants_dropped: bool
+    wants_a: bool
+    wants_b: list[bool]
+
+    @property
+    def thin(self) -> bool:
+        """Whether the gradient of A x is wanted."""
+        return self.wants_x or self.wants_dropped or self.wants_a
+
+
+#: Those of x, of x with entries dropped, of A, and of every B.
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, list[Tensor | None]]
+
+
+def add_product(place: Tensor, one: Tensor, two: Tensor, scale: float) -> None:
+    """Add ``scale * one @ two`` in place; the sum is rounded once where ``place`` is narrower."""
+    if one.dtype is place.dtype:
+        place.addmm_(one, two, alpha=scale)
+    else:
+        place.add_(one @ two, alpha=scale)
+
+
+def find(known: Known, given: list[Given], *, drops: bool) -> Gradients:
+    """The gradients with as few operations and as little traffic as there can be.
+
+    All that reads one gradient is done while it is in the cache.
+    """
+    dx: Tensor | None = None
+    dropped: Tensor | None = None
+    da: Tensor | None = None
+    dbs: list[Tensor | None] = [None] * len(known.wants_b)
+    thin = _Thin(known, given[0].grad) if known.thin else None
+    for one in given:
+        for (_, start, stop, n), part in _parts(one, known.dtype):
+            if known.wants_b[n] and known.ht is not None:
+                ht = known.ht[start:stop]
+                dbs[n] = _add(dbs[n], ht, part, known.scale, known.books.seconds[n])
+            if thin is not None:
+                thin.add(start, stop, known.bs[n], part)
+        if known.wants_x:
+            weight = one.weight.to(one.grad.dtype)
+            dx = one.grad @ weight if dx is None else dx.addmm_(one.grad, weight)
+    if thin is not None:
+        dht = thin.filled()
+        if known.a is not None and drops:
+            dropped = _add(None, dht.mT, known.a, known.scale, None)
+        elif known.a is not None and dx is not None:
+            add_product(dx, dht.mT, known.a, known.scale)
+        if known.wants_a and known.x is not None:
+            x = known.x.reshape(-1, known.x.shape[-1]).to(known.dtype)
+            da = _add(None, dht, x, known.scale, known.books.first)
+    return dx, dropped, da, dbs
+
+
+def _parts(given: Given, dtype: torch.dtype) -> Iterator[tuple[Piece, Tensor]]:
+    """Each piece with the gradient of its rows."""
+    grad = given.grad.to(dtype)
+    for piece in given.pieces:
+        yield piece, grad if piece.rows is None else grad[:, piece.rows[0] : piece.rows[1]]
+
+
+class _Thin:
+    """The gradient of A x without the scale: each range of ranks is written where it belongs."""
+
+    def __init__(self, known: Known, like: Tensor) -> None:
+        shape = known.ranks, like.shape[0]
+        self.whole = torch.empty(shape, dtype=known.dtype, device=like.device)
+        self.done: dict[int, int] = {}
+
+    def add(self, start: int, stop: int, b: Tensor, grad: Tensor) -> None:
+        """Add what one piece gives."""
+        self.whole[start:stop].addmm_(b, grad.mT, beta=1 if start in self.done else 0)
+        self.done[start] = stop
+
+    def filled(self) -> Tensor:
+        """All of it, zero for layers that were not called or had no gradient."""
+        end, ranks = 0, self.whole.shape[0]
+        for start, stop in [*sorted(self.done.items()), (ranks, ranks)]:
+            if start > end:
+                self.whole[end:start].zero_()
+            end = stop
+        return self.whole
+
+
+def _add(
+    held: Tensor | None,
+    one: Tensor,
+    two: Tensor,
+    scale: float,
+    book: tuple[Ledger, int] | None,
+) -> Tensor | None:
+    """Add ``scale * one @ two`` to a gradient: into the ledger, or to ``held``."""
+    if book is not None:
+        ledger, number = book
+        ledger.add(number, one, two, scale)
+        return None
+    if held is not None:
+        return held.addmm_(one, two, alpha=scale)
+    made = torch.empty(one.shape[0], two.shape[1], dtype=one.dtype, device=one.device)
+    return made.addmm_(one, two, beta=0, alpha=scale)
+
+
+def find_differentiable(
+    known: Known, given: list[Given], dh: Tensor | None, *, drops: bool
+) -> Gradients:
+    """The same by operations that autograd and its transforms know, for a second derivative."""
+    thin: dict[int, Tensor] = {}
+    dbs: list[Tensor | None] = [None] * len(known.wants_b)
+    for one in given:
+        for (_, start, stop, n), part in _parts(one, known.dtype):
+            if known.thin:
+                more = known.scale * (known.bs[n] @ part.mT)
+                thin[start] = thin[start] + more if start in thin else more
+            if known.wants_b[n] and known.ht is not None:
+                more = known.scale * (known.ht[start:stop] @ part)
+                held = dbs[n]
+                dbs[n] = more if held is None else held + more
+    dx: Tensor | None = None
+    dropped: Tensor | None = None
+    da: Tensor | None = None
+    if known.thin:
+        dht = _assembled(known.ranks, thin, dh)
+        if known.a is not None:
+            update = dht.mT @ known.a
+            dx, dropped = (None, update) if drops else (update, None)
+            for grad, weight, _ in given:
+                more = grad @ weight.to(grad.dtype)
+                dx = more if dx is None else dx + more
+        if known.x is not None:
+            da = dht @ known.x.reshape(-1, known.x.shape[-1]).to(known.dtype)
+    return dx, dropped, da, dbs
+
+
+def _assembled(ranks: int, thin: dict[int, Tensor], dh: Tensor | None) -> Tensor:
+    """The ranges of ranks one below the other, zero where there is none, and ``dh`` added."""
+    rows, start = [], 0
+    for begin, value in sorted(thin.items()):
+        if begin > start:
+            rows.append(value.new_zeros(begin - start, value.shape[1]))
+        rows.append(value)
+        start = begin + value.shape[0]
+    if not rows and dh is not None:
+        return dh
+    if start < ranks:
+        rows.append(rows[0].new_zeros(ranks - start, rows[0].shape[1]))
+    whole = rows[0] if len(rows) == 1 else torch.cat(rows)
+    return whole if dh is None else whole + dh

@@ -1,0 +1,155 @@
+"""What the layers of a group share about one x: the thin product, and every B."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tenslora.nn.gradients import Books
+from tenslora.nn.product import Deposit, Read
+
+if TYPE_CHECKING:
+    from tenslora.nn.bank import Bank
+    from tenslora.nn.halves import Halves
+    from tenslora.nn.ledger import Ledger
+
+__all__ = ["Factors", "Group", "Reading", "read"]
+
+#: Up to so many rows of x an update is added by plain operations: a function with a backward of its
+#: own then takes longer than what it saves.
+FEW = 32
+
+#: Up to so many rows of x the product is best made as it is wanted, (n, rank).
+_WIDE = 8
+
+
+class Factors(NamedTuple):
+    """The A of some layers, one below the other, the rank of each, every B, and their books.
+
+    Without books the products are made by plain operations.
+    """
+
+    a: Tensor
+    widths: Sequence[int]
+    bs: Sequence[Tensor]
+    books: Books | None
+
+
+class Reading:
+    """The thin product of one x, and every B.
+
+    The product is ``thins``, (n, rank) for each A, where updates are added by plain operations;
+    otherwise ``ht`` (ranks, n), whose gradients go through ``deposit``.
+    """
+
+    __slots__ = ("bs", "deposit", "group", "ht", "key", "thins", "training", "x")
+
+    def __init__(
+        self, group: object, x: Tensor, key: Hashable, bs: Sequence[Tensor], training: bool
+    ) -> None:
+        self.group, self.x, self.key, self.bs, self.training = group, x, key, bs, training
+        self.thins: Sequence[Tensor] | None = None
+        self.ht: Tensor | None = None
+        self.deposit: Deposit | None = None
+
+
+def read(
+    group: object,
+    x: Tensor,
+    key: Hashable,
+    factors: Factors,
+    scale: float,
+    dropout: float,
+    training: bool,
+) -> Reading:
+    """Make the thin product of x (..., in), of which entries are dropped with a probability."""
+    a, widths, bs, books = factors
+    made = Reading(group, x, key, bs, training)
+    if x.dtype is not a.dtype and x.element_size() >= a.element_size():
+        x = x.to(a.dtype)  # under autocast
+    if books is not None and not dropout:
+        made.deposit = Deposit()
+        made.ht = Read.apply(x, None, a, scale, made.deposit, books, *bs)
+        return made
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    if dropout:
+        rows = functional.dropout(rows, dropout, training=True)
+    if books is not None:
+        made.deposit = Deposit()
+        made.ht = Read.apply(x, rows, a, scale, made.deposit, books, *bs)
+        return made
+    if rows.dtype is not a.dtype:
+        rows = rows.to(a.dtype)
+    thin = functional.linear(rows, a) if rows.shape[0] <= _WIDE else (a @ rows.mT).mT
+    made.thins = (thin,) if len(widths) == 1 else thin.split_with_sizes(widths, 1)
+    return made
+
+
+class Group:
+    """The layers that may read one input, over all banks of an adapter.
+
+    Attributes
+    ----------
+    parts : for each bank the number of its group in the bank's layout, and which of its B belong
+        here.
+    scale : of the updates.
+    widths : the ranks of each A.
+    whole : whether each layer is covered by one matrix, so that few rows may be added to it by
+        plain operations.
+    """
+
+    def __init__(
+        self, parts: Mapping[Bank, tuple[int, tuple[int, ...]]], scale: float, widths: Sequence[int]
+    ) -> None:
+        self.parts, self._banks = dict(parts), tuple(parts)
+        self.scale = scale
+        self.widths = list(widths)
+        self.whole = True
+
+    def dropout(self) -> float | None:
+        """With which probability entries of x are dropped now; ``None`` where banks differ."""
+        first, *others = self._banks
+        found = first.dropout if first.drops else 0.0
+        for bank in others:
+            if found != (bank.dropout if bank.drops else 0.0):
+                return None
+        return found
+
+    def read(
+        self,
+        x: Tensor,
+        hoisted: Mapping[Bank, Any],
+        key: Hashable,
+        dtype: torch.dtype,
+        dropout: float,
+    ) -> Reading:
+        """Make the thin product of x for every layer of the group, in a dtype."""
+        noted = torch.is_grad_enabled() and not (self.whole and is_short(x, dtype))
+        factors = self._factors(hoisted, dtype, noted)
+        return read(self, x, key, factors, self.scale, dropout, self._banks[0].training)
+
+    def _factors(self, hoisted: Mapping[Bank, Any], dtype: torch.dtype, noted: bool) -> Factors:
+        pieces: list[Tensor] = []
+        bs: list[Tensor] = []
+        books: list[tuple[Ledger, int] | None] = []
+        first: tuple[Ledger, int] | None = None
+        for bank, (number, seconds) in self.parts.items():
+            halves: Halves = hoisted[bank]
+            a, b, firsts, ledger = halves.matrices(dtype, held=noted)
+            pieces.append(a[number])
+            bs += [b[second] for second in seconds]
+            if noted:
+                books += [None if ledger is None else (ledger, second) for second in seconds]
+                first = None if firsts is None else (firsts, halves.layout.block(number))
+        alone = len(pieces) == 1
+        entries = Books(first if alone else None, tuple(books)) if noted else None
+        return Factors(pieces[0] if alone else torch.cat(pieces), self.widths, bs, entries)
+
+
+def is_short(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether x has few rows, and its updates are of its own dtype."""
+    return x.dtype is dtype and x.numel() <= FEW * x.shape[-1]
