@@ -39,6 +39,10 @@ FILES = (
     "test_mapping.py",
 )
 
+#: What is refused by design with a peft before 0.21, which has no place for it: tests that want
+#: biases saved (E531), and that put the tuner's default layout on a bare model (E536).
+REFUSED = ("adding_multiple_adapters_with_bias_raises", "load_model_low_cpu_mem_usage")
+
 #: Cases of test_custom_models.py: name, model, settings.
 CUSTOM = [
     ("Vanilla MLP 1 tenslora", "MLP", {"target_modules": "lin0"}),
@@ -193,8 +197,24 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> Any:
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     """Keep the tests that have our configuration."""
     kept = [item for item in items if _is_ours(item)]
+    _mark_refused(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def _mark_refused(items: list[Any]) -> None:
+    """Expect the refusals of an older peft: another error is a failure, and so is none."""
+    import pytest
+    from peft.tuners.tuners_utils import BaseTuner
+
+    from tenslora.errors import AttachError
+
+    if hasattr(BaseTuner, "uses_shared_state"):
+        return
+    mark = pytest.mark.xfail(raises=AttachError, strict=True, reason="refused with this peft")
+    for item in items:
+        if any(word in item.name for word in REFUSED):
+            item.add_marker(mark)
 
 
 def _is_ours(item: Any) -> bool:

@@ -13,7 +13,7 @@ from tenslora.errors import AttachError
 from tenslora.nn.layouts import find_parts
 from tenslora.nn.spans import Span
 
-__all__ = ["Linear", "Pattern", "find_linears", "parse_targets"]
+__all__ = ["Linear", "Pattern", "find_linears", "nearest", "parse_targets"]
 
 _PLAIN = re.compile(r"[\w.]+")
 _ALL = "all-linear"
@@ -112,15 +112,16 @@ class Pattern:
         if others and self.kind != _ALL:
             path, kind = others[0]
             what = f"target {self.text!r} matches {path}, a {kind}, and no linear layer"
-            return AttachError("E501", what, advice=_advice(self.text, linears))
+            return AttachError("E501", what, advice=nearest(self.text, linears))
         if self.kind == _ALL:
             what = "'all-linear' finds no linear layer inside a numbered layer"
-            return AttachError("E501", what, advice="Name the targets. " + _advice("", linears))
+            return AttachError("E501", what, advice="Name the targets. " + nearest("", linears))
         what = f"target {self.text!r} matches no module of {type(model).__name__}"
-        return AttachError("E501", what, advice=_advice(self.text, linears))
+        return AttachError("E501", what, advice=nearest(self.text, linears))
 
 
-def _advice(text: str, linears: Mapping[str, Linear]) -> str:
+def nearest(text: str, linears: Mapping[str, Linear]) -> str:
+    """What to do where a text names no linear layer: names like it, and those that there are."""
     if not linears:
         return "The model has no nn.Linear or Conv1D."
     last = text.rpartition(".")[2]

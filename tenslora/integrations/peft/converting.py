@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import save as to_bytes
 
 from tenslora.errors import StateError
+from tenslora.integrations.peft.checking import core_name
 from tenslora.integrations.peft.config import HOUSES
 from tenslora.integrations.peft.placing import recorded
 from tenslora.nn.files import write_new
@@ -92,7 +93,7 @@ def _places(folder: Path, config: Mapping[str, Any], house: object) -> dict[tupl
     cores = [name for name in record.family.network.cores if name not in frozen]
     found = {}
     for group in record.groups:
-        owner = "" if house == "tuner" else f"model.{group['sites'][0]['path']}."
+        path = group["sites"][0]["path"]
         for core in cores:
-            found[group["name"], core] = f"{owner}tenslora_{group['name']}.{core}"
+            found[group["name"], core] = core_name(house, group["name"], path, core)
     return found

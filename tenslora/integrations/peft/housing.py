@@ -13,13 +13,14 @@ from peft.config import PeftConfig
 from torch import nn
 
 from tenslora.errors import AttachError
+from tenslora.integrations.peft.configs import Configs
 from tenslora.integrations.peft.layers import TensLoraLinear
 from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
 from tenslora.nn.groups import find_members
 
-__all__ = ["check_house", "check_name", "enter", "forget", "join", "left_as_it_was"]
+__all__ = ["check_house", "check_name", "check_new", "enter", "forget", "join", "left_as_it_was"]
 
 
 def check_house(config: Any, *, bare: bool) -> None:
@@ -75,6 +76,21 @@ def join(tuner: Any, model: nn.Module, config: Any) -> None:
     tuner.shared = found
 
 
+def check_new(tuner: Any, adapter_name: str) -> None:
+    """Refuse an adapter in the place of another one.
+
+    Raises
+    ------
+    AttachError
+        E508.
+    """
+    if adapter_name in tuner.shared.adapters:
+        if isinstance(tuner.peft_config, Configs):
+            tuner.peft_config.keep(adapter_name, tuner.shared.configs[adapter_name])
+        what = f"the model has an adapter {adapter_name!r} already"
+        raise AttachError("E508", what, advice="Choose another name, or delete_adapter it first.")
+
+
 def check_name(tuner: Any, adapter_name: str, design: Design) -> None:
     """PEFT tells adapters in a state dict by their names: a core may not have one of them.
 
@@ -105,7 +121,7 @@ def enter(tuner: Any, adapter_name: str, banks: dict[str, Bank], config: Any) ->
             if name not in tuner._modules:
                 tuner.add_module(name, nn.ModuleDict())
             tuner._modules[name][adapter_name] = bank
-    shared.adapters[adapter_name] = banks
+    shared.adapters[adapter_name], shared.configs[adapter_name] = banks, config
     shared.members[adapter_name] = find_members(banks.values())
 
 

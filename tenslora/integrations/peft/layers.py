@@ -109,10 +109,23 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         self.shared.heed(self.active_adapters if enabled else ())
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Take an adapter off this layer; its banks go with the layer that they stand on."""
+        """Take an adapter off this layer; its banks go with the layer that they stand on.
+
+        Raises
+        ------
+        AttachError
+            E511 while it is merged.
+        """
+        self.check_unmerged(adapter_name)
         super().delete_adapter(adapter_name)
         if adapter_name not in self.shared.on_tuner:
             self.shared.drop(adapter_name)
+
+    def check_unmerged(self, adapter_name: str) -> None:
+        """Raise E511 while an adapter is merged."""
+        if adapter_name in self.merged_adapters:
+            what = f"Cannot delete adapter(s) {[adapter_name]} while they are merged. "
+            raise AttachError("E511", f"{what}Please unmerge them first.")
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the base layer's output with the updates of the active adapters."""

@@ -16,9 +16,9 @@ from tenslora.integrations.peft.config import TensLoraConfig
 from tenslora.nn.design import Budget, Design, check_dropout, make_groups
 from tenslora.nn.record import FORMAT, Record, describe_design, make_design, read_record
 from tenslora.nn.sites import sites_in
-from tenslora.nn.targets import find_linears
+from tenslora.nn.targets import find_linears, nearest
 
-__all__ = ["chosen_modules", "place", "recorded", "site_map", "unwrapped"]
+__all__ = ["chosen_modules", "no_match", "place", "recorded", "site_map", "unwrapped"]
 
 #: What a record of :mod:`tenslora.nn.record` has beside a site map.
 _BESIDE: dict[str, Any] = {"format": FORMAT, "name": "peft", "train": [], "digests": {}}
@@ -95,6 +95,13 @@ def place(config: TensLoraConfig, model: nn.Module) -> Design | None:
         ragged=config.ragged,
     )
     return Design(family, groups, check_dropout(family, config.dropout), ())
+
+
+def no_match(error: ValueError, config: TensLoraConfig, model: nn.Module) -> ValueError:
+    """PEFT's error for targets that match nothing, with the nearest names."""
+    targets = config.target_modules or ""
+    first = targets if isinstance(targets, str) else min(targets, default="")
+    return type(error)(f"{error}\n  {nearest(first, find_linears(model))}")
 
 
 def site_map(model: nn.Module, design: Design) -> dict[str, Any]:

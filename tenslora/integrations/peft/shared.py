@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -27,6 +28,7 @@ class Shared(Switch):
         super().__init__()
         self.adapters: dict[str, dict[str, Bank]] = {}
         self.members: dict[str, dict[str, Member]] = {}
+        self.configs: dict[str, Any] = {}
         self.on_tuner: set[str] = set()  # of the adapters, those whose banks stand there
         self._exact: dict[Bank, ExactBank] | None = None
 
@@ -38,6 +40,7 @@ class Shared(Switch):
         """Forget an adapter."""
         self.adapters.pop(adapter_name, None)
         self.members.pop(adapter_name, None)
+        self.configs.pop(adapter_name, None)
         self.on_tuner.discard(adapter_name)
         self.default_active -= {adapter_name}
 

@@ -16,11 +16,14 @@ from peft.tuners.tuners_utils import (
 )
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from peft.utils.integrations import init_empty_weights
-from torch import nn
+from torch import Tensor, nn
 
+from tenslora.integrations.peft.checking import check_file, check_state
+from tenslora.integrations.peft.configs import Configs
 from tenslora.integrations.peft.housing import (
     check_house,
     check_name,
+    check_new,
     enter,
     forget,
     join,
@@ -29,7 +32,7 @@ from tenslora.integrations.peft.housing import (
 from tenslora.integrations.peft.layers import Place, TensLoraLinear
 from tenslora.integrations.peft.making import new_banks, set_layout
 from tenslora.integrations.peft.mixed import adapter_names_passed
-from tenslora.integrations.peft.placing import place, site_map, unwrapped
+from tenslora.integrations.peft.placing import no_match, place, site_map, unwrapped
 from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.bank import Bank
 from tenslora.nn.hooks import Piece
@@ -60,11 +63,16 @@ class TensLoraModel(BaseTuner):
         bare = isinstance(peft_config, PeftConfig)  # a PeftModel gives them by name
         try:
             check_house(peft_config if bare else peft_config[adapter_name], bare=bare)
-            super().__init__(model, peft_config, adapter_name, **options)
+            given = peft_config if bare else Configs(peft_config)
+            super().__init__(model, given, adapter_name, **options)
         except BaseException:
             if bare:
                 left_as_it_was(model, known)
             raise
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model, with its hooks: peft 0.20 would call its ``forward`` past them."""
+        return self.model(*args, **kwargs)
 
     @property
     def shared(self) -> Shared:
@@ -95,28 +103,43 @@ class TensLoraModel(BaseTuner):
         """
         config: Any = self.peft_config[adapter_name]
         join(self, model, config)
-        with unwrapped(model, TensLoraLinear):
-            config = self._prepare_adapter_config(config, self.get_model_config(model))
-            config = _maybe_include_all_linear_layers(config, model)
-            design = place(config, model)
-            banks: dict[str, Bank] = {}
-            if design is not None:
-                check_name(self, adapter_name, design)
-                with init_empty_weights() if low_cpu_mem_usage else nullcontext():
-                    banks = new_banks(model, design, adapter_name, config)
-                config.places = frozenset(site.path for site in design.sites)
-                config.resolved = site_map(model, design)
-                set_layout(config, design)
+        check_new(self, adapter_name)
+        banks = self._design(model, adapter_name, config, low_cpu_mem_usage)
         others = [(p, p.requires_grad) for p in self._cores()]
+        known, self.targeted_module_names = self.targeted_module_names, []  # peft 0.20 adds to them
         enter(self, adapter_name, banks, config)
         try:
             options = {"low_cpu_mem_usage": low_cpu_mem_usage, **more}
             super().inject_adapter(model, adapter_name, autocast_adapter_dtype, **options)
-        except BaseException:
+        except BaseException as error:
+            self.targeted_module_names = known
             self._forget(adapter_name)
+            if not banks and isinstance(error, ValueError):
+                with unwrapped(model, TensLoraLinear):
+                    raise no_match(error, config, model) from error
             raise
+        self.targeted_module_names = list(dict.fromkeys([*known, *self.targeted_module_names]))
         for parameter, required in others:
             parameter.requires_grad_(required)
+
+    def _design(
+        self, model: nn.Module, adapter_name: str, config: Any, empty: bool
+    ) -> dict[str, Bank]:
+        """Find the sites and make the banks; none where nothing is targeted."""
+        with unwrapped(model, TensLoraLinear):
+            config = self._prepare_adapter_config(config, self.get_model_config(model))
+            config = _maybe_include_all_linear_layers(config, model)
+            design = place(config, model)
+            if design is None:
+                return {}
+            check_name(self, adapter_name, design)
+            check_file(config, model, design)
+            with init_empty_weights() if empty else nullcontext():
+                banks = new_banks(model, design, adapter_name, config)
+            config.places = frozenset(site.path for site in design.sites)
+            config.resolved = site_map(model, design)
+            set_layout(config, design)
+        return banks
 
     @staticmethod
     def _check_target_module_exists(peft_config: Any, key: str) -> Any:
@@ -151,6 +174,17 @@ class TensLoraModel(BaseTuner):
         if layer is not target:
             self._replace_module(parent, target_name, layer, target)
 
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Refuse a state dict that is not this adapter's; peft 0.20 does not ask."""
+        found = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        layer = next((m for m in model.modules() if isinstance(m, TensLoraLinear)), None)
+        if layer is not None:
+            check_state(model, layer.shared.adapters.get(adapter_name, {}).values(), found)
+        return found
+
     def _forget(self, adapter_name: str) -> None:
         forget(self, adapter_name)
         self._follow()
@@ -172,9 +206,12 @@ class TensLoraModel(BaseTuner):
                 for bank in banks.values():
                     yield from bank.parameters()
 
+    def _layers(self) -> list[TensLoraLinear]:
+        return [m for m in self.model.modules() if isinstance(m, TensLoraLinear)]
+
     def _follow(self) -> None:
         """Let forwards hoist what the layers are going to use."""
-        layers = [m for m in self.model.modules() if isinstance(m, TensLoraLinear)]
+        layers = self._layers()
         off = not layers or all(layer.disable_adapters or layer.merged for layer in layers)
         known = self.shared.adapters
         self.shared.default_active = (
@@ -210,6 +247,8 @@ class TensLoraModel(BaseTuner):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Take an adapter off; another one becomes active where it was."""
+        for layer in self._layers():
+            layer.check_unmerged(adapter_name)  # peft 0.20 does not ask
         super().delete_adapter(adapter_name)
         self._forget(adapter_name)
         for parameter in self._cores(self.active_adapters):
@@ -276,8 +315,7 @@ class TensLoraModel(BaseTuner):
         return model
 
     def _check_finite(self, adapter_names: list[str] | None) -> None:
-        for layer in self.model.modules():
-            if isinstance(layer, TensLoraLinear):
-                for name in layer.active_adapters if adapter_names is None else adapter_names:
-                    if name in layer.tenslora_places and name not in layer.merged_adapters:
-                        layer.check_finite(name)
+        for layer in self._layers():
+            for name in layer.active_adapters if adapter_names is None else adapter_names:
+                if name in layer.tenslora_places and name not in layer.merged_adapters:
+                    layer.check_finite(name)
