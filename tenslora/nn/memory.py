@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,16 @@ from torch import Tensor, nn
 
 from tenslora.errors import SizeError
 from tenslora.family.memory import Memory, check_tokens, state_numbers
+from tenslora.nn.grid import input_key
+from tenslora.plan import reads_input, saved_once, saved_per_token
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tenslora.nn.adapter import Adapter
+    from tenslora.nn.bank import Bank
 
-__all__ = ["SavedTensors", "estimate"]
+__all__ = ["SavedTensors", "estimate", "saved_bound"]
 
 
 class SavedTensors:
@@ -91,6 +95,72 @@ def estimate(
             "passing gradients": 2 * largest,
         }
     )
+
+
+def saved_bound(adapter: Adapter, tokens: int) -> int:
+    """Bound the bytes that a forward keeps for the backward of an adapter, beyond the frozen model.
+
+    It is written down from the plan, and holds without autocast and dropout. Kept are x, once for
+    all sites that read it, if what meets it in the plan is trained; the thin products that meet
+    trained tensors; and once what is hoisted, and matrices laid together to meet one x. Which sites
+    read one x is known from their names.
+
+    Parameters
+    ----------
+    adapter : without a wrapper.
+    tokens : rows of x.
+
+    Raises
+    ------
+    AttachError
+        E520 in a wrapper.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    >>> lora = tl.attach(model, "W[layer out in] = B[layer out r] A[layer r in]",
+    ...                  targets="all-linear", ranks=2)
+    >>> saved_bound(lora, 10) == 4 * 2 * 10 * (8 + 2)  # in float32 x and A x at two sites
+    True
+    """
+    adapter._check_plain("say what it keeps")
+    total, read = _joined(adapter), dict[Hashable, int]()
+    for bank in adapter.banks.values():
+        plan, size = bank.program.plan, _itemsize(bank)
+        total += size * saved_once(plan)
+        for inputs in _inputs(bank):
+            kept = saved_per_token(plan, inputs)
+            if reads_input(plan):
+                kept -= bank.width * len(set(inputs))
+                read.update(dict.fromkeys(inputs, size * bank.width))
+            total += size * tokens * kept
+    return total + tokens * sum(read.values())
+
+
+def _joined(adapter: Adapter) -> int:
+    """Bytes of the A of several banks that are laid below each other, for they meet one x."""
+    met: dict[Hashable, dict[Bank, int]] = {}
+    for bank in adapter.banks.values():
+        layout = bank.layout
+        for site, place in zip(bank.sites, layout.places, strict=True) if layout else ():
+            rows = layout.rank * len(layout.rows[place.group])
+            met.setdefault(input_key(site), {})[bank] = _itemsize(bank) * bank.width * rows
+    return sum(sum(sizes.values()) for sizes in met.values() if len(sizes) > 1)
+
+
+def _itemsize(bank: Bank) -> int:
+    return next(iter(bank.cores().values())).element_size()
+
+
+def _inputs(bank: Bank) -> list[list[Hashable]]:
+    """Which input each site of the equation reads; several times where matrices are tied."""
+    names, sizes = bank.bound.network.sites, bank.bound.sizes
+    found: dict[tuple[int, ...], list[Hashable]] = {}
+    for site, place in zip(bank.sites, bank.grid.positions, strict=True):
+        found.setdefault(tuple(place[name] for name in names), []).append(input_key(site))
+    rows = [found[place] for place in itertools.product(*(range(sizes[n]) for n in names))]
+    return [[row[min(n, len(row) - 1)] for row in rows] for n in range(max(map(len, rows)))]
 
 
 def _nbytes(tensor: Tensor) -> int:

@@ -15,6 +15,8 @@ from benchmarks.counters import QUANTITIES
 from benchmarks.counting import count_step
 from benchmarks.figures import SHARING
 from benchmarks.sides import make_side
+from tenslora.nn import adapters
+from tenslora.nn.memory import saved_bound
 
 #: The most that any construction or `lora` takes today, in parts of PEFT's LoRA, by rank. FLOPs may
 #: not exceed PEFT's (by more than the hoisted products, which are thin), or seven tenths of them
@@ -49,11 +51,14 @@ def peft(case, floor):
     ],
 )
 def test_no_dearer_than_the_limits(case, floor, peft, family, rank):
-    extra = count_step(case, make_side("tenslora", case, family, rank))[0] - floor
+    side = make_side("tenslora", case, family, rank)
+    extra = count_step(case, side)[0] - floor
     found = {q: getattr(extra, q) / getattr(peft[rank], q) for q in QUANTITIES}
     limits = {**LIMITS[rank], **({"flops": SHARED_FLOPS} if family in SHARING else {})}
     over = {q: round(ratio, 3) for q, ratio in found.items() if ratio > limits[q]}
     assert over == {}, f"limits: {limits}"
+    (adapter,) = adapters(side.model).values()
+    assert extra.saved <= saved_bound(adapter, 1576)
 
 
 def test_peft_is_what_it_was_when_the_goals_were_set(case, floor, peft):
