@@ -14,13 +14,15 @@ from tenslora.algebra.modify import split
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, Term
 
-__all__ = ["add", "apart", "compose", "hadamard", "kron"]
+__all__ = ["add", "apart", "compose", "hadamard", "kron", "shared_names"]
 
 
 def apart(
-    first: Network, second: Network, share: Collection[str] = ()
+    first: Network, second: Network, share: Collection[str] = (), bonds: Collection[str] = ()
 ) -> tuple[Network, dict[str, str]]:
     """Rename cores and bonds of ``second`` that ``first`` has; return it with the new core names.
+
+    Cores in ``share`` and bonds in ``bonds`` keep their names.
 
     >>> from tenslora.spec import parse
     >>> lora = parse("W[out in] = B[out r] A[r in]")
@@ -35,17 +37,22 @@ def apart(
     names, indices = {first.target.name, *first.cores}, {*first.indices, *second.indices}
     taken = {*names, *second.cores}
     cores = {n: n if n in share else fresh(n, names, taken) for n in second.cores}
-    bonds = {b: fresh(b, set(first.indices), indices) for b in second.bonds}
-    return map_network(second, lambda core: renamed(core, cores, bonds)), cores
+    new = {b: b if b in bonds else fresh(b, set(first.indices), indices) for b in second.bonds}
+    return map_network(second, lambda core: renamed(core, cores, new)), cores
 
 
 def add(first: Network, second: Network, *, share: Collection[str] = ()) -> Network:
     """Return the sum: W = F + G.
 
+    Parameters
+    ----------
+    first, second : networks over one target.
+    share : cores that stay one array, and bonds that stay one rank.
+
     Raises
     ------
     SpecError
-        E121 where the targets differ.
+        E121 where the targets differ, E120 for a name in ``share`` that one of them lacks.
 
     Examples
     --------
@@ -53,10 +60,36 @@ def add(first: Network, second: Network, *, share: Collection[str] = ()) -> Netw
     >>> lora = parse("W[out in] = B[out r] A[r in]")
     >>> str(add(lora, lora))
     'W[out in] = B[out r] A[r in] + B2[out r2] A2[r2 in]'
+    >>> str(add(lora, lora, share=["r"]))
+    'W[out in] = B[out r] A[r in] + B2[out r] A2[r in]'
     """
     _same_target(first, second, "the sum")
-    other, _ = apart(first, second, share)
+    cores, bonds = shared_names(first, second, share)
+    other, _ = apart(first, second, cores, bonds)
     return Network(first.target, first.terms + other.terms)
+
+
+def shared_names(
+    first: Network, second: Network, share: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tell the cores from the bonds among the names that two networks share.
+
+    Raises
+    ------
+    SpecError
+        E120 for a name that is neither a core nor a bond of both.
+    """
+    bonds = tuple(
+        name
+        for name in share
+        if name not in first.cores and name in first.bonds and name in second.bonds
+    )
+    cores = tuple(name for name in share if name not in bonds)
+    for name in cores:
+        if name not in first.cores or name not in second.cores:
+            what = f"{name!r} is not in both {first} and {second}"
+            raise SpecError("E120", what, advice="share names cores or bonds that both have.")
+    return cores, bonds
 
 
 def hadamard(first: Network, second: Network, *, share: Collection[str] = ()) -> Network:

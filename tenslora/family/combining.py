@@ -4,9 +4,13 @@ What goes with the networks, as of :mod:`tenslora.family.operators`:
 
 - in a product the first family keeps its zeros and the trained zeros of the second start as
   ``kaiming``, so that one core of each term is zero; ``init=`` says otherwise.
-- the scale of a sum is that of both; constants of a product are multiplied; two ratios of one kind
-  (``alpha/r`` and ``alpha/s``) leave the first, one alpha for the product as in LoHa. ``scale=``
-  says otherwise, and has to where the rules are of different kinds.
+- the scale of a sum is that of the first; where the second has more or less of it, as in
+  ``f + 2 * g``, a frozen constant core of its terms says how much. Two ratios want one rank:
+  ``share=["r"]``.
+- constants of a product are multiplied; two ratios of one kind (``alpha/r`` and ``alpha/s``) leave
+  the first, one alpha for the product as in LoHa.
+- ``scale=`` says otherwise, and has to where the rules are of different kinds.
+- a start from the weights stays in a sum with a family that has none, and in no product.
 """
 
 from __future__ import annotations
@@ -17,9 +21,11 @@ from typing import Any
 
 from tenslora.algebra import compose as binary
 from tenslora.errors import FamilyError
+from tenslora.family.carrying import of_product, of_sum
 from tenslora.family.family import Family, family
 from tenslora.family.registry import resolve
 from tenslora.family.scale import Scale
+from tenslora.family.summing import common_scale, scales_differ, weighted
 from tenslora.init import InitRule
 from tenslora.spec import Network
 
@@ -36,29 +42,46 @@ def add(first: Like, second: Like, *, share: Collection[str] = (), **changes: An
 
     Parameters
     ----------
-    first, second : families over one target; the cores of the second get new names where the first
-        has them already.
-    share : cores that both have and that stay one array.
-    changes : ``init``, ``scale``, ``name`` and other settings of :func:`tenslora.family`.
+    first, second : families over one target; the cores and bonds of the second get new names where
+        the first has them already.
+    share : cores that both have and that stay one array, and bonds that stay one rank.
+    changes : ``init``, ``scale``, ``name`` and other settings of :func:`tenslora.family`. A scale
+        that is given stands before the whole sum, in place of both.
 
     Raises
     ------
     SpecError
         E121 where the targets differ.
     FamilyError
-        E310 where scales or dropouts differ, or a shared core starts in two ways.
+        E310 where scales or dropouts differ, both have a start from the weights, or a shared core
+        starts in two ways.
 
     Examples
     --------
     >>> from tenslora.families import lora
-    >>> add(lora, lora).equation  # doctest: +NORMALIZE_WHITESPACE
+    >>> add(lora, lora, share=["r"]).equation  # doctest: +NORMALIZE_WHITESPACE
     'W[layer proj out in] = B[layer proj out r] A[layer proj r in]
-     + B2[layer proj out r2] A2[layer proj r2 in]'
+     + B2[layer proj out r] A2[layer proj r in]'
+    >>> two = "W[out in] = B[out r] A[r in]"
+    >>> print(add(two, 2 * resolve(two)))
+    family: W[out in] = B[out r] A[r in] + k[r2] B2[out r2] A2[r2 in]
+      start B zeros, A kaiming, k const(2.0) (frozen), B2 zeros, A2 kaiming; scale constant
     """
     one, two = resolve(first), resolve(second)
+    share = (share,) if isinstance(share, str) else share
     network = binary.add(one.network, two.network, share=share)
-    scale = changes.pop("scale", None) or _common_scale(one, two, "a sum")
-    return _joined(one, two, network, share, scale, "sum", **changes)
+    cores, bonds = binary.shared_names(one.network, two.network, share)
+    scale, more = changes.pop("scale", None), 1.0
+    if not scale:
+        other, _ = binary.apart(one.network, two.network, cores, bonds)
+        names = dict(zip(two.network.bonds, other.bonds, strict=True))
+        scale, more = common_scale(one, two, cores, names)
+    extra: dict[str, InitRule] = {}
+    if more != 1.0:
+        network, extra = weighted(network, len(one.network.terms), more)
+    if "start" not in changes:
+        changes["start"] = of_sum(one, two, _cores(one, two, cores), cores)
+    return _joined(one, two, network, cores, scale, "sum", bonds=bonds, constants=extra, **changes)
 
 
 def hadamard(first: Like, second: Like, *, share: Collection[str] = (), **changes: Any) -> Family:
@@ -76,10 +99,7 @@ def hadamard(first: Like, second: Like, *, share: Collection[str] = (), **change
     """
     one, two = resolve(first), resolve(second)
     network = binary.hadamard(one.network, two.network, share=share)
-    scale = changes.pop("scale", None) or _product_scale(one, two)
-    return _joined(
-        one, _started(two, share), network, share, scale, "elementwise product", **changes
-    )
+    return _multiplied(one, two, network, share, "elementwise product", **changes)
 
 
 def kron(
@@ -105,8 +125,7 @@ def kron(
     """
     one, two = resolve(first), resolve(second)
     network = binary.kron(one.network, two.network, out=out, in_=in_, share=share)
-    scale = changes.pop("scale", None) or _product_scale(one, two)
-    return _joined(one, _started(two, share), network, share, scale, "Kronecker product", **changes)
+    return _multiplied(one, two, network, share, "Kronecker product", **changes)
 
 
 def compose(first: Like, second: Like, *, share: Collection[str] = (), **changes: Any) -> Family:
@@ -122,8 +141,27 @@ def compose(first: Like, second: Like, *, share: Collection[str] = (), **changes
     """
     one, two = resolve(first), resolve(second)
     network = binary.compose(one.network, two.network, share=share)
+    return _multiplied(one, two, network, share, "product", **changes)
+
+
+def _multiplied(
+    one: Family,
+    two: Family,
+    network: Network,
+    share: Collection[str],
+    what: str,
+    **changes: Any,
+) -> Family:
+    """Make the family of a product."""
+    if "start" not in changes:
+        of_product(one, two, what)
     scale = changes.pop("scale", None) or _product_scale(one, two)
-    return _joined(one, _started(two, share), network, share, scale, "product", **changes)
+    return _joined(one, _started(two, share), network, share, scale, what, **changes)
+
+
+def _cores(one: Family, two: Family, share: Collection[str]) -> dict[str, str]:
+    """Return the new names of the cores of the second."""
+    return binary.apart(one.network, two.network, share)[1]
 
 
 def _joined(
@@ -133,11 +171,14 @@ def _joined(
     share: Collection[str],
     scale: Scale | str,
     what: str,
+    *,
+    bonds: Collection[str] = (),
+    constants: Mapping[str, InitRule] | None = None,
     **changes: Any,
 ) -> Family:
     """Make the family of a sum or product: the second's cores and bonds under their new names."""
-    other, cores = binary.apart(one.network, two.network, share)
-    bonds = dict(zip(two.network.bonds, other.bonds, strict=True))
+    other, cores = binary.apart(one.network, two.network, share, bonds)
+    names = dict(zip(two.network.bonds, other.bonds, strict=True))
     _check_shared(one, two, share)
     if isinstance(scale, Scale) and scale.bond is not None and scale.bond not in network.bonds:
         text = f"the scale {scale} refers to a bond that has another name in {network}"
@@ -147,19 +188,29 @@ def _joined(
     settings: dict[str, Any] = {
         "frozen": one.frozen | {cores[core] for core in two.frozen},
         "scale": scale,
-        "dropout": _common_dropout(one, two, what),
         "lr": lr,
-        "ranks": {
-            bond: rank
-            for bond, rank in {**{bonds[b]: r for b, r in two.ranks.items()}, **one.ranks}.items()
-            if bond in network.bonds
-        },
+        "ranks": _ranks(one, two, names, network),
         "summary": f"{what} of {one.name} and {two.name}" if one.name and two.name else "",
         "starts_nonzero": one.starts_nonzero if what != "sum" else _any_start(one, two),
         **changes,
     }
-    init.update(settings.pop("init", None) or {})
+    if "dropout" not in changes:
+        settings["dropout"] = _common_dropout(one, two, what)
+    fixed = constants or {}
+    settings["frozen"] = frozenset(settings["frozen"]) | fixed.keys()
+    init.update({**fixed, **(settings.pop("init", None) or {})})
     return family(network, init=init, **settings)
+
+
+def _ranks(one: Family, two: Family, names: Mapping[str, str], network: Network) -> dict[str, int]:
+    """Return the default ranks of both; one rank has one default."""
+    found = dict(one.ranks)
+    for bond, rank in ((names[b], r) for b, r in two.ranks.items()):
+        if found.setdefault(bond, rank) != rank:
+            what = f"the shared rank {bond} is {found[bond]} in {one.label} and {rank} in "
+            advice = f"Give both one default, as in family({bond}={rank})."
+            raise FamilyError("E310", f"{what}{two.label}", advice=advice)
+    return {bond: rank for bond, rank in found.items() if bond in network.bonds}
 
 
 def _any_start(one: Family, two: Family) -> bool:
@@ -169,6 +220,7 @@ def _any_start(one: Family, two: Family) -> bool:
 def _check_shared(one: Family, two: Family, share: Collection[str]) -> None:
     for core in share:
         same = one.init[core] == two.init[core] and (core in one.frozen) == (core in two.frozen)
+        same = same and one.lr.get(core, 1.0) == two.lr.get(core, 1.0)
         if not same:
             what = f"the shared core {core} is {_state(one, core)} in {one.label}"
             what += f" and {_state(two, core)} in {two.label}"
@@ -176,7 +228,8 @@ def _check_shared(one: Family, two: Family, share: Collection[str]) -> None:
 
 
 def _state(one: Family, core: str) -> str:
-    return f"{one.init[core]}{', frozen' if core in one.frozen else ''}"
+    rate = f", lr {one.lr[core]}" if core in one.lr else ""
+    return f"{one.init[core]}{', frozen' if core in one.frozen else ''}{rate}"
 
 
 def _started(two: Family, share: Collection[str]) -> Family:
@@ -190,35 +243,22 @@ def _started(two: Family, share: Collection[str]) -> Family:
     return replace(two, init=init)
 
 
-def _common_scale(one: Family, two: Family, what: str) -> Scale:
-    same = one.scale.kind == two.scale.kind and one.scale.value == two.scale.value
-    if not same:
-        raise _scales_differ(one, two, what)
-    return one.scale
-
-
 def _product_scale(one: Family, two: Family) -> Scale:
     first, second = one.scale, two.scale
     if "features" in (first.kind, second.kind):  # of a product, the input is another one
-        raise _scales_differ(one, two, "a product")
+        scales_differ(one, two, "a product")
     if second.kind == "constant":
         return first.times(second.value)
     if first.kind == "constant":
         bonds = dict(zip(two.network.bonds, _apart_bonds(one, two), strict=True))
         return replace(second, bond=bonds[second.bond or ""]).times(first.value)
     if first.kind != second.kind:
-        raise _scales_differ(one, two, "a product")
+        scales_differ(one, two, "a product")
     return first.times(second.value)
 
 
 def _apart_bonds(one: Family, two: Family) -> tuple[str, ...]:
     return binary.apart(one.network, two.network)[0].bonds
-
-
-def _scales_differ(one: Family, two: Family, what: str) -> FamilyError:
-    text = f"{what} of {one.label}, scaled by {one.scale}, and {two.label}, by {two.scale}"
-    advice = "Say which scale is meant: scale='constant', or 'alpha/r' with r a bond of the result."
-    return FamilyError("E310", text, advice=advice)
 
 
 def _common_dropout(one: Family, two: Family, what: str) -> Mapping[str, float]:

@@ -148,12 +148,22 @@ class Family:
         return Bound(self, complete, factor)
 
     def __add__(self, other: object) -> Family:
-        """Return the family of sums; see :func:`tenslora.add`."""
-        if not isinstance(other, Family):
+        """Return the family of sums with a family, a name or an equation; :func:`tenslora.add`."""
+        if not isinstance(other, (Family, str)):
             return NotImplemented
         from tenslora.family.combining import add
 
         return add(self, other)
+
+    def __radd__(self, other: object) -> Family:
+        """Return the sum with a name or an equation; 0 is where ``sum([f, g])`` starts."""
+        if isinstance(other, int) and not isinstance(other, bool) and other == 0:
+            return self
+        if not isinstance(other, str):
+            return NotImplemented
+        from tenslora.family.combining import add
+
+        return add(other, self)
 
     def __mul__(self, factor: object) -> Family:
         """Return the family of ``factor * W``."""
@@ -167,11 +177,19 @@ class Family:
 
     def __matmul__(self, other: object) -> Family:
         """Return the family of matrix products, this one after ``other``."""
-        if not isinstance(other, Family):
+        if not isinstance(other, (Family, str)):
             return NotImplemented
         from tenslora.family.combining import compose
 
         return compose(self, other)
+
+    def __rmatmul__(self, other: object) -> Family:
+        """Return the matrix products of a name or an equation after this one."""
+        if not isinstance(other, str):
+            return NotImplemented
+        from tenslora.family.combining import compose
+
+        return compose(other, self)
 
     @property
     def T(self) -> Family:  # noqa: N802 - as numpy and torch call it

@@ -1,18 +1,20 @@
 """The operators of the algebra on one family: its network with starts, frozen cores and scale.
 
 The update of a family is ``scale * W``; the operators act on W. Starts, frozen cores, learning
-rates and ranks follow their cores and bonds through every renaming. Sums and products of two
-families are in :mod:`tenslora.family.combining`.
+rates and ranks follow their cores and bonds through every renaming, and so does a start from the
+weights (``svd(U, V)``) as long as its cores have the shape of the decomposition. Sums and products
+of two families are in :mod:`tenslora.family.combining`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tenslora.algebra import modify as unary
 from tenslora.errors import FamilyError
+from tenslora.family.carrying import carried, turned
 from tenslora.family.family import Family, family
 from tenslora.family.registry import resolve
 from tenslora.init import InitRule
@@ -41,7 +43,7 @@ def scaled(value: Like, factor: float, **changes: Any) -> Family:
     Raises
     ------
     FamilyError
-        E305 where the factor is no finite number.
+        E305 where the factor is no finite number, or 0.
 
     Examples
     --------
@@ -64,12 +66,15 @@ def transpose(value: Like, **changes: Any) -> Family:
     Raises
     ------
     FamilyError
-        E310 where the scale refers to the input's features and no other is given.
+        E310 where the scale refers to the input's features, or the start from the weights has its
+        singular values on the output's side, and no other is given.
     """
     one = resolve(value)
     if one.scale.kind == "features" and "scale" not in changes:
         what = f"the scale {one.scale} of {one.label} refers to its input, which becomes the output"
         raise FamilyError("E310", what, advice="Give scale=...")
+    if "start" not in changes:
+        changes["start"] = turned(one)
     return _like(one, unary.transpose(one.network), **changes)
 
 
@@ -117,13 +122,10 @@ def split(value: Like, index: str, *parts: str, **changes: Any) -> Family:
     'W[(head head_dim) in] = B[(head head_dim) r] A[r in]'
     """
     one = resolve(value)
-    bond = index in one.network.bonds
+    _keep_scale(one, (index,), "is split", changes)
     ranks = {b: r for b, r in one.ranks.items() if b != index}
-    if bond and one.scale.bond == index and "scale" not in changes:
-        what = f"the scale {one.scale} of {one.label} refers to {index!r}, which is split"
-        raise FamilyError("E310", what, advice="Give scale=...")
     network = unary.split(one.network, index, *parts)
-    return _like(replace(one, ranks=ranks) if bond else one, network, **changes)
+    return _like(replace(one, ranks=ranks), network, **changes)
 
 
 def join(value: Like, *parts: str, into: str, **changes: Any) -> Family:
@@ -136,6 +138,7 @@ def join(value: Like, *parts: str, into: str, **changes: Any) -> Family:
     'W[out in] = B[out r] A[r in]'
     """
     one = resolve(value)
+    _keep_scale(one, parts, "is joined", changes)
     ranks = {b: r for b, r in one.ranks.items() if b not in parts}
     return _like(replace(one, ranks=ranks), unary.join(one.network, *parts, into=into), **changes)
 
@@ -183,7 +186,9 @@ def restrict(value: Like, **sites: object) -> Family:
     one = resolve(value)
     where = ", ".join(f"{site}={at}" for site, at in sites.items())
     summary = f"{one.label} at {where}" if one.name else ""
-    return _like(one, unary.restrict(one.network, *sites), summary=summary)
+    network = unary.restrict(one.network, *sites)
+    advice = "Take it away first: dataclasses.replace(family, start=None)."
+    return _like(one, network, summary=summary, start=carried(one, network, {}, advice))
 
 
 def squeeze(value: Like, *indices: str, **changes: Any) -> Family:
@@ -201,9 +206,7 @@ def squeeze(value: Like, *indices: str, **changes: Any) -> Family:
     'W[layer proj o2 i2] = C[layer proj] B[layer proj o2 r] A[layer proj r i2]'
     """
     one = resolve(value)
-    if one.scale.bond in indices and "scale" not in changes:
-        what = f"the scale {one.scale} of {one.label} refers to {one.scale.bond!r}, which goes"
-        raise FamilyError("E310", what, advice="Give scale=...")
+    _keep_scale(one, indices, "goes", changes)
     kept = replace(one, ranks={b: r for b, r in one.ranks.items() if b not in indices})
     return _like(kept, unary.squeeze(one.network, *indices), **changes)
 
@@ -226,6 +229,13 @@ def freeze(value: Like, *cores: str, **changes: Any) -> Family:
     return _like(one, one.network, **changes)
 
 
+def _keep_scale(one: Family, gone: Collection[str], how: str, changes: Mapping[str, Any]) -> None:
+    """Refuse to change the bond that the scale refers to, where no other scale is given."""
+    if one.scale.bond in gone and "scale" not in changes:
+        what = f"the scale {one.scale} of {one.label} refers to {one.scale.bond!r}, which {how}"
+        raise FamilyError("E310", what, advice="Give scale=...")
+
+
 def _like(
     one: Family,
     network: Network,
@@ -236,6 +246,8 @@ def _like(
 ) -> Family:
     """Make a family with ``network`` and the settings of ``one``, its cores renamed."""
     new = cores or {}
+    if "start" not in changes:
+        changes["start"] = carried(one, network, new)
     settings: dict[str, Any] = {
         "frozen": {new.get(core, core) for core in one.frozen},
         "scale": one.scale,

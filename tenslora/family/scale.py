@@ -67,12 +67,15 @@ class Scale:
         Raises
         ------
         FamilyError
-            E305 where the factor is no finite number.
+            E305 where the factor is no finite number, or 0.
         """
         number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
-        if not number or not math.isfinite(factor):
+        if not number or not math.isfinite(factor) or not math.isfinite(self.value * factor):
             what = f"a family times {factor!r}, which is not a finite number"
             raise FamilyError("E305", what, advice="Multiply by a number, such as 0.5.")
+        if self.value * factor == 0.0:
+            what = f"a family times {factor!r} has no update"
+            raise FamilyError("E305", what, advice="Multiply by a number other than 0.")
         return replace(self, value=self.value * float(factor))
 
     def __str__(self) -> str:
@@ -94,7 +97,14 @@ def parse_scale(text: str | Scale, network: Network) -> Scale:
     >>> str(parse_scale("alpha / sqrt(r)", parse("W[out in] = B[out r] A[r in]")))
     'alpha/sqrt(r)'
     """
-    text = str(text).strip()
+    scale = _parse(str(text).strip(), network)
+    if scale.value == 0.0:
+        what = f"the scale {str(text).strip()!r} is 0: there would be no update"
+        raise FamilyError("E305", what, advice="Give a factor other than 0.")
+    return scale
+
+
+def _parse(text: str, network: Network) -> Scale:
     match = _CONSTANT.fullmatch(text)
     if match is not None and (value := _number(match[1])) is not None:
         return Scale("constant", value)

@@ -230,7 +230,7 @@ def _check_hosvd(start: WeightStart, network: Network) -> None:
     alone = [s for s in network.sites if all(s in network.cores[n].indices for n in names)]
     modes = [[i for i in f.indices if i not in (*network.bonds, *alone)] for f in factors]
     held = [index for mode in modes for index in mode]
-    if sorted([*alone, *held]) != sorted(network.target.indices):
+    if sorted([*alone, *held]) != sorted(network.target.indices) or not all(modes):
         raise _refuse(start, network.target, "one factor for each part of the target")
     for factor in factors:
         if len(_bonds(factor, network)) != 1:

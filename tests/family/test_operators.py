@@ -34,7 +34,7 @@ def values(family, sizes=SIZES, seed=0):
 
 
 def test_sum_of_two_families():
-    made = LORA + LOTR
+    made = tl.add(LORA, LOTR, share=["r"])
     f, g = values(LORA, seed=1), values(LOTR, seed=2)
     names = {"B": "B2", "A": "A2", "G": "G"}
     cores = {**f, **{names[name]: array for name, array in g.items()}}
@@ -46,6 +46,12 @@ def test_sum_of_two_families():
     }
 
 
+def test_a_joined_bond_of_the_scale_is_refused():
+    two = tl.family("W[out in] = B[out (r s)] A[(r s) in]", init={"B": "zeros"}, scale="alpha/r")
+    with pytest.raises(tl.TensloraError, match=r"E310: the scale alpha/r of .* refers to 'r', w"):
+        tl.join(two, "r", "s", into="r")
+
+
 def test_multiples():
     half = 0.5 * LORA
     cores = values(LORA)
@@ -55,6 +61,15 @@ def test_multiples():
     assert bound.scale == 16.0
     assert str((3 * tl.resolve("tenslora.qkv")).scale) == "constant(3.0)"
     assert Family.from_json(half.to_json()) == half
+    for wrong in (0, -0.0, 1e-320 * 1e-10, float("inf")):
+        with pytest.raises(tl.TensloraError, match="E305: a family times"):
+            wrong * LORA
+    with pytest.raises(
+        tl.TensloraError, match=r"E305: .* has no update\n  Multiply by a number oth"
+    ):
+        0 * LORA
+    with pytest.raises(tl.TensloraError, match=r"E305: the scale 'constant\(0\)' is 0"):
+        tl.family("W[out in] = B[out in]", init={"B": "zeros"}, scale="constant(0)")
     for wrong in ("2", True, None):
         with pytest.raises(TypeError):
             LORA * wrong
@@ -142,35 +157,6 @@ def test_freeze():
         tl.freeze("lora", "A", "B")
 
 
-def test_shared_cores():
-    made = tl.add(LORA, LORA, share=["A"])
-    assert set(made.network.cores) == {"B", "A", "B2"}
-    other = tl.family(LORA.network, init={"B": "zeros", "A": "ones"}, scale="alpha/r")
-    with pytest.raises(tl.TensloraError, match="E310: the shared core A is kaiming"):
-        tl.add(LORA, other, share=["A"])
-
-
-def test_scales_that_differ():
-    with pytest.raises(tl.TensloraError, match=r"E310: a sum of lora, scaled by alpha/r"):
-        tl.add("lora", "tenslora.qkv")
-    assert str(tl.add("lora", "tenslora.qkv", scale="constant").scale) == "constant"
-    root = tl.family(LORA.network, init={"B": "zeros"}, scale="alpha/sqrt(r)")
-    with pytest.raises(tl.TensloraError, match="E310: a product of"):
-        tl.hadamard(root, LORA)
-    const = tl.family(LORA.network, init={"B": "zeros"}, scale="constant(0.5)")
-    assert str(tl.hadamard(const, LORA).scale) == "0.5*alpha/r2"
-    assert str(tl.hadamard(LORA, const).scale) == "0.5*alpha/r"
-
-
-def test_dropouts_that_differ():
-    one = tl.family(LORA.network, init={"B": "zeros"}, dropout={"input": 0.1})
-    two = tl.family(LORA.network, init={"B": "zeros"}, dropout={"input": 0.2})
-    three = tl.family(LORA.network, init={"B": "zeros"})
-    assert (one + three).dropout == {"input": 0.1}
-    with pytest.raises(tl.TensloraError, match="E310: sum of dropouts"):
-        one + two
-
-
 def test_other_targets():
     with pytest.raises(tl.TensloraError, match="E121"):
         LORA + tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
@@ -180,13 +166,14 @@ def test_other_targets():
 
 @given(families(max_cores=3))
 def test_results_are_ordinary_families(family):
-    for made in (tl.add(family, family), tl.transpose(family), 2 * family):
+    for made in (tl.add(family, family, share=family.bonds), tl.transpose(family), 2 * family):
         assert tl.parse(made.equation) == made.network
         assert Family.from_json(made.to_json()) == made
 
 
 MADE = {
     "sum": lambda: tl.add(LORA, LOTR, scale="constant"),
+    "sum of multiples": lambda: tl.add(LORA, 0.5 * LORA, share=["r"]),
     "multiple": lambda: 0.5 * LOTR,
     "hadamard": lambda: tl.hadamard(LORA, LORA),
     "kron": lambda: tl.kron("W[layer proj out in] = C[layer proj out in]", LORA),

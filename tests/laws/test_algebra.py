@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenslora.testing import bounds, law_gauge, law_operators, law_rewrites
+from tenslora.testing import bounds, law_gauge, law_operators, law_rewrites, law_settings
 
 
 @given(bounds(), st.integers(0, 2**32 - 1))
@@ -24,6 +24,15 @@ def test_operators_on_random_equations(bound, seed):
 
 def test_operators(bound):
     law_operators(bound)
+
+
+@given(bounds(), st.integers(0, 2**32 - 1))
+def test_settings_of_random_families(bound, seed):
+    law_settings(bound, seed=seed)
+
+
+def test_settings(bound):
+    law_settings(bound)
 
 
 @given(bounds(), st.integers(0, 2**32 - 1))

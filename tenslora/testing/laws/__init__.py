@@ -10,6 +10,7 @@ from tenslora.testing.laws.language import law_canonical, law_text
 from tenslora.testing.laws.lawful import assert_lawful, small_sizes
 from tenslora.testing.laws.operators import law_operators
 from tenslora.testing.laws.rewriting import law_rewrites
+from tenslora.testing.laws.settings import law_settings
 from tenslora.testing.laws.values import law_counts, law_start
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "law_gradients",
     "law_operators",
     "law_rewrites",
+    "law_settings",
     "law_start",
     "law_text",
     "small_sizes",

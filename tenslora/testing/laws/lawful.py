@@ -18,6 +18,7 @@ from tenslora.testing.laws.gradients import law_backends, law_derivatives, law_g
 from tenslora.testing.laws.language import law_canonical, law_text
 from tenslora.testing.laws.operators import law_operators
 from tenslora.testing.laws.rewriting import law_rewrites
+from tenslora.testing.laws.settings import law_settings
 from tenslora.testing.laws.values import law_counts, law_start
 
 __all__ = ["assert_lawful", "small_sizes"]
@@ -28,6 +29,7 @@ _LAWS: dict[Callable[[Bound], None], tuple[str, ...]] = {
     law_canonical: (),
     law_rewrites: (),
     law_operators: (),
+    law_settings: (),
     law_contraction: (),
     law_counts: (),
     law_start: (),
