@@ -6,6 +6,7 @@ Laws, for a term that is summed over its bonds:
 - *unit*: ``ones[i]`` is a factor of 1 wherever ``i`` stands: it goes when ``i`` has its other ends.
 - *prefix*: ``eye[(a b) (a c)]`` is ``eye[b c] ones[a]``; the same at the end of the groups.
 - *repeat*: ``eye[s s t]`` is ``eye[s t]``, and ``eye[s]`` is ``ones[s]``.
+- *pairs*: ``eye[(a b) (c d)]`` is ``eye[a c] eye[b d]``, where those have equal sizes.
 
 Each keeps the value of the term for all sizes and all values of the other cores.
 """
@@ -13,11 +14,11 @@ Each keeps the value of the term for all sizes and all values of the other cores
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from tenslora.spec import Core, Network, Slot, Term
 
-__all__ = ["eliminate", "eliminate_in_term", "substitute"]
+__all__ = ["eliminate", "eliminate_in_term", "pairwise", "substitute"]
 
 
 def eliminate(network: Network) -> Network:
@@ -67,6 +68,27 @@ def eliminate_in_term(term: Term, free: Collection[str], needed: Collection[str]
     cores += [Core("eye", slots) for slots in eyes]
     cores += _units(cores, units, set(free), set(needed))
     return Term(tuple(cores or [Core("ones", ())]))
+
+
+def pairwise(term: Term, alike: Callable[[str, str], bool]) -> Term:
+    """Write each ``eye`` between groups as one for each pair of names (law *pairs*).
+
+    ``alike`` says whether two names have one size; without that the groups are equal as a whole
+    only, as in ``(a b)`` of 2 x 3 and ``(c d)`` of 3 x 2.
+
+    >>> eyes = Term((Core("eye", (("a", "b"), ("c", "d"))),))
+    >>> str(pairwise(eyes, lambda one, two: True))
+    'eye[a c] eye[b d]'
+    """
+    found: list[Core] = []
+    for core in term.cores:
+        columns = list(zip(*core.slots, strict=False))
+        whole = core.name != "eye" or len({len(slot) for slot in core.slots}) != 1
+        if whole or not all(alike(names[0], name) for names in columns for name in names[1:]):
+            found.append(core)
+        else:
+            found += [Core("eye", tuple((name,) for name in names)) for names in columns]
+    return Term(tuple(found))
 
 
 def substitute(core: Core, bond: str, slot: Slot) -> Core:

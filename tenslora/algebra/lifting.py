@@ -114,6 +114,8 @@ def _operands(
         shape = [sizes[name] for name in core.indices]
         return [(arrays[core.name].reshape(shape), core.indices)]
     if core.name == "eye":
+        if len({tuple(sizes[name] for name in slot) for slot in core.slots}) > 1:
+            return [_whole(core, sizes, dtype)]
         found = []
         for names in zip(*core.slots, strict=True):
             n = sizes[names[0]]
@@ -123,3 +125,13 @@ def _operands(
         return found
     fill = 1.0 if core.name == "ones" else 0.0
     return [(np.full([sizes[name] for name in core.indices], fill, dtype), core.indices)]
+
+
+def _whole(core: Core, sizes: Mapping[str, int], dtype: Any) -> tuple[Array, tuple[str, ...]]:
+    """Return an ``eye`` between groups that are equal as a whole only, such as 2 x 3 and 6."""
+    import numpy as np
+
+    n, count = math.prod(sizes[name] for name in core.slots[0]), len(core.slots)
+    delta = np.zeros((n,) * count, dtype)
+    delta[(np.arange(n),) * count] = 1
+    return delta.reshape([sizes[name] for name in core.indices]), core.indices

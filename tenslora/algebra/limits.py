@@ -20,6 +20,10 @@ def _no_most(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
     return {}
 
 
+def _no_words(network: Network) -> dict[str, str]:
+    return {}
+
+
 def _no_value(core: Core, network: Network, sizes: Mapping[str, int]) -> Array:
     raise NotImplementedError
 
@@ -34,14 +38,16 @@ class Limits:
     Attributes
     ----------
     given : the rule of each core whose value it gives.
-    bonds : for each bond that cannot have any rank, what bounds it. Equal words are equal bounds.
+    words : for each bond of the network that cannot have any rank, what bounds it; several bounds
+        with `` and `` between them. The network may be aligned, which gives its bonds and features
+        other names. Equal words are equal bounds over one target.
     value : of one of the ``given``, from the core, the network and all sizes: its array.
-    most : the largest rank of each of the ``bonds``, from the network and the sizes of its target;
+    most : the largest rank of each of these bonds, from the network and the sizes of its target;
         no larger one is admitted, or adds anything.
     """
 
     given: Mapping[str, str] = field(default_factory=dict)
-    bonds: Mapping[str, str] = field(default_factory=dict)
+    words: Callable[[Network], dict[str, str]] = _no_words
     value: Callable[[Core, Network, Mapping[str, int]], Array] = _no_value
     most: Callable[[Network, Mapping[str, int]], dict[str, int]] = _no_most
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from tenslora.algebra.sorts import Sorts
 from tenslora.spec import Core, Slot, Term
 
 __all__ = ["Difference", "match"]
@@ -12,12 +13,19 @@ __all__ = ["Difference", "match"]
 
 @dataclass(frozen=True)
 class Difference:
-    """The first core that has no counterpart: ``wanted`` in the one, ``found`` in the other."""
+    """The first core that has no counterpart: ``wanted`` in the one, ``found`` in the other.
+
+    Where every core has one and only sizes differ, ``sizes`` are the first two: what is there, and
+    what is wanted.
+    """
 
     wanted: Core | None
     found: Core | None
+    sizes: tuple[str, str] | None = None
 
     def __str__(self) -> str:
+        if self.sizes is not None:
+            return f"the size of {self.sizes[0]!r} is there and that of {self.sizes[1]!r} is wanted"
         if self.wanted is None:
             return f"there is {self.found} too much"
         if self.found is None:
@@ -26,9 +34,13 @@ class Difference:
 
 
 def match(
-    wanted: Sequence[Term], found: Sequence[Term], free: Collection[str]
+    wanted: Sequence[Term], found: Sequence[Term], free: Collection[str], sizes: Sorts
 ) -> Difference | None:
     """Compare sums of products; cores keep their names, and indices in ``free`` theirs.
+
+    ``sizes`` are those of the bonds of ``found``, by the indices of ``wanted``. A bond is paired
+    with one of its size only; where that was open, an array being read in several ways, the pair
+    decides it.
 
     Returns
     -------
@@ -39,7 +51,7 @@ def match(
     for term in wanted:
         differences = []
         for other in left:
-            difference = _match_term(term, other, frozenset(free))
+            difference = _match_term(term, other, frozenset(free), sizes)
             if difference is None:
                 left.remove(other)
                 break
@@ -53,7 +65,9 @@ def _first(term: Term) -> Difference:
     return Difference(term.cores[0], None)
 
 
-def _match_term(wanted: Term, found: Term, free: frozenset[str]) -> tuple[int, Difference] | None:
+def _match_term(
+    wanted: Term, found: Term, free: frozenset[str], sizes: Sorts
+) -> tuple[int, Difference] | None:
     """Pair the cores of two products; return how far it went and what was missing, or ``None``."""
     furthest: list[tuple[int, Difference]] = []
 
@@ -61,9 +75,15 @@ def _match_term(wanted: Term, found: Term, free: frozenset[str]) -> tuple[int, D
         if n == len(wanted.cores):
             if rest:
                 furthest.append((n, Difference(None, rest[0])))
-            return not rest
+                return False
+            apart = sizes.apart((two, one) for one, two in names.items())
+            if apart is not None:
+                furthest.append((n + 1, Difference(None, None, apart)))
+            return apart is None
         core = wanted.cores[n]
         for k, other in enumerate(rest):
+            if other in rest[:k]:
+                continue
             for renamed in _align(core, other, names, free):
                 if pair(n + 1, rest[:k] + rest[k + 1 :], renamed):
                     return True

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tenslora.algebra.constants import eliminate_in_term
+from tenslora.algebra.constants import eliminate_in_term, pairwise
 from tenslora.algebra.limits import UNLIMITED, Limits
 from tenslora.algebra.matching import match
+from tenslora.algebra.sorts import Sorts
 from tenslora.algebra.substitution import Substitution, places
 from tenslora.algebra.witness import CONSTANTS, Definition, Witness, parse_witness
 from tenslora.errors import SpecError
@@ -93,29 +94,34 @@ def check_networks(
     if special.target.slots != general.target.slots:
         what = f"{special.target} and {general.target} are different targets"
         raise SpecError("E130", what, advice="Align them first by split, join, rename or squeeze.")
-    _check_names(special, general, parsed)
-    _check_frozen(general, parsed, frozenset(frozen_special), frozenset(frozen_general))
-    _check_given(general, parsed, limits_general)
-    substitution = Substitution(special, general, parsed)
+    free, needed, sorts = special.target.indices, special.features, Sorts(special)
+    wanted = tuple(
+        eliminate_in_term(pairwise(term, sorts.equal), free, needed) for term in special.terms
+    )
+    views = places([*special.terms, *wanted])
+    _check_names(special, general, parsed, views)
+    _check_frozen(special, general, parsed, frozenset(frozen_special), frozenset(frozen_general))
+    _check_given(special, general, parsed, limits_general)
+    substitution = Substitution(special, general, parsed, views)
     terms = substitution.run()
     steps = [("align", text) for text in aligned]
     steps += [("general", _text(general, general.terms)), ("substitute", _text(special, terms))]
     left = tuple(t for t in terms if not any(_is_zero(c, special) for c in t.cores))
     if left != terms:
         steps.append(("zero", _text(special, left) if left else f"{special.target} = 0"))
-    free, needed = special.target.indices, special.features
-    reduced = tuple(eliminate_in_term(term, free, needed) for term in left)
+    reduced = tuple(eliminate_in_term(substitution.paired(term), free, needed) for term in left)
     if reduced != left:
         steps.append(("copy, unit", _text(special, reduced)))
-    wanted = tuple(eliminate_in_term(term, free, needed) for term in special.terms)
-    difference = match(wanted, reduced, free)
+    difference = match(wanted, reduced, free, substitution.sorts)
+    if difference is None or not substitution.open:
+        substitution.settle()
     if difference is not None:
         what = f"the witness gives another network: {difference}"
         advice = f"It gives {steps[-1][1]}; wanted is {special}."
         raise SpecError("E135", what, advice=advice)
     steps.append(("special", str(special)))
     ranks = substitution.ranks()
-    _check_ranks(general, ranks, limits_special, limits_general)
+    _check_ranks(special, general, ranks, limits_special, limits_general)
     chosen = tuple(name for name in general.cores if name in frozenset(frozen_general))
     return Proof(special, general, parsed, ranks, substitution.sizes(), tuple(steps), chosen)
 
@@ -124,11 +130,18 @@ def _text(network: Network, terms: tuple[Term, ...]) -> str:
     return f"{network.target} = {' + '.join(map(str, terms))}"
 
 
+def _constants(special: Network) -> frozenset[str]:
+    """Return the names that mean a constant in a witness; a core of that name is that core."""
+    return CONSTANTS.difference(special.cores)
+
+
 def _is_zero(core: Core, special: Network) -> bool:
-    return core.name == "zeros" and core.name not in special.cores
+    return core.name == "zeros" and core.name in _constants(special)
 
 
-def _check_names(special: Network, general: Network, witness: Witness) -> None:
+def _check_names(
+    special: Network, general: Network, witness: Witness, views: Mapping[str, Sequence[Core]]
+) -> None:
     defined = {definition.core.name for definition in witness.definitions}
     for name in defined - set(general.cores):
         what = f"the witness defines {name}, which is no core of {general}"
@@ -137,16 +150,18 @@ def _check_names(special: Network, general: Network, witness: Witness) -> None:
         if name not in defined:
             what = f"the witness says nothing of core {name} of {general}"
             raise SpecError("E131", what, advice=f"Add a line {core} = ...")
-    views = places(special)
+    groups = {tuple(sorted(map(len, eye.slots))) for eye in views.get("eye", ())}
     for definition in witness.definitions:
         for core in (core for term in definition.terms for core in term.cores):
-            if core.name in views:
+            if core.name in special.cores:
                 _check_shape(definition, core, views[core.name])
             elif core.name not in CONSTANTS:
                 what = f"{core.name} in {definition} is no core of {special}"
                 known = ", ".join([*special.cores, *sorted(CONSTANTS)])
                 raise SpecError("E131", what, advice=f"A value is made of {known}.")
-            elif core.name == "eye" and len({len(slot) for slot in core.slots}) != 1:
+            elif core.name == "eye" and len(lengths := {len(slot) for slot in core.slots}) != 1:
+                if lengths and tuple(sorted(map(len, core.slots))) in groups:
+                    continue
                 what = f"{core} in {definition} joins groups of different lengths"
                 raise SpecError("E132", what, advice="Write as many names in each of its slots.")
 
@@ -159,38 +174,56 @@ def _check_shape(definition: Definition, core: Core, known: Sequence[Core]) -> N
 
 
 def _check_frozen(
-    general: Network, witness: Witness, special_frozen: frozenset[str], frozen: frozenset[str]
+    special: Network,
+    general: Network,
+    witness: Witness,
+    special_frozen: frozenset[str],
+    frozen: frozenset[str],
 ) -> None:
+    constants = _constants(special)
     for definition in witness.definitions:
         if definition.core.name not in frozen:
             continue
         for core in (core for term in definition.terms for core in term.cores):
-            if core.name not in CONSTANTS and core.name not in special_frozen:
+            if core.name not in constants and core.name not in special_frozen:
                 what = f"core {definition.core.name} of {general} is frozen, {core.name} is trained"
                 advice = "The value of a frozen core is made of frozen cores and constants."
                 raise SpecError("E134", what, advice=advice)
 
 
-def _check_given(general: Network, witness: Witness, limits: Limits) -> None:
-    """Refuse any value of a core that has the value of a rule; the constants can be written."""
+def _check_given(special: Network, general: Network, witness: Witness, limits: Limits) -> None:
+    """Refuse any value of a core that has the value of a rule; the constants can be written.
+
+    ``ones`` is one term of nothing else, and nothing in it is summed: a sum would be larger.
+    """
     for definition in witness.definitions:
         rule = limits.given.get(definition.core.name)
         if rule is None:
             continue
         names = {core.name for term in definition.terms for core in term.cores}
-        if rule not in ("ones", "zeros") or names != {rule}:
+        written = rule in ("ones", "zeros") and rule in _constants(special) and names == {rule}
+        if rule == "ones" and written:
+            (term, *more) = definition.terms
+            written = not more and set(term.indices) <= set(definition.core.indices)
+        if not written:
             what = f"core {definition.core.name} of {general} is frozen and has the value of a rule"
             what += f", {rule}"
             raise SpecError("E134", what, advice="No witness can give it another.")
 
 
 def _check_ranks(
-    general: Network, ranks: Mapping[str, tuple[str, ...]], special: Limits, limits: Limits
+    special: Network,
+    general: Network,
+    ranks: Mapping[str, tuple[str, ...]],
+    limits_special: Limits,
+    limits_general: Limits,
 ) -> None:
     """Refuse a rank of frozen cores that may be larger than what they can have."""
-    for bond, why in limits.bonds.items():
-        group = ranks.get(bond, ())
-        if group and not (len(group) == 1 and special.bonds.get(group[0]) == why):
+    known = limits_special.words(special)
+    for bond, why in limits_general.words(general).items():
+        group = ranks[bond]
+        bounds = known.get(group[0], "") if len(group) == 1 else ""
+        if group and not set(why.split(" and ")) <= set(bounds.split(" and ")):
             what = f"rank {bond} of {general} would be {'*'.join(group)}; {why} bounds it"
             advice = "Its frozen cores are taken from the weights, which have no such rank."
             raise SpecError("E134", what, advice=advice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 
 from tenslora.spec import Network
 
@@ -52,16 +53,41 @@ class Sorts:
 
     def agrees(self, name: str, index: str) -> bool:
         """Whether ``name`` could have the size of the network's ``index``; nothing is said."""
-        first, second = self._root(name), self._root(_own(index))
+        return self.may_link(name, _own(index))
+
+    def may_link(self, one: str, two: str) -> bool:
+        """Whether two names could have one size; nothing is said."""
+        first, second = self._root(one), self._root(two)
         return first == second or first not in self._named or second not in self._named
+
+    def apart(self, pairs: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+        """Join every name with an index of the network, or none of them.
+
+        Returns the first name that cannot have the size of its index, with the index; ``None``
+        where all of them can.
+        """
+        tried = copy(self)
+        tried._above, tried._named = dict(self._above), dict(self._named)
+        for name, index in pairs:
+            if not tried.join(name, index):
+                return tried.of(name) or name, index
+        self._above, self._named = tried._above, tried._named
+        return None
+
+    def alike(self, one: str, two: str) -> bool:
+        """Whether two names are known to have one size."""
+        return self._root(one) == self._root(two)
+
+    def equal(self, one: str, two: str) -> bool:
+        """Whether two indices of the network have one size for all sizes."""
+        return self._root(_own(one)) == self._root(_own(two))
 
     def link(self, one: str, two: str) -> bool:
         """Say that two names have one size; whether that can be."""
         return self._agree(one, two)
 
     def _agree(self, one: str, two: str) -> bool:
-        first, second = self._root(one), self._root(two)
-        if first != second and first in self._named and second in self._named:
+        if not self.may_link(one, two):
             return False
         self._merge(one, two)
         return True

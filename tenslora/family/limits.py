@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tenslora.algebra.limits import Limits
 from tenslora.family.family import Family
 from tenslora.init import InitRule, draw
-from tenslora.spec import Core, Network, slot_size
+from tenslora.spec import Core, Network, format_slot, slot_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +35,10 @@ def limits_of(family: Family) -> Limits:
     Examples
     --------
     >>> from tenslora.families import c3a, lora_xs, vera
-    >>> limits_of(c3a).given, limits_of(vera).given, limits_of(lora_xs).bonds
-    ({'E': 'circulant'}, {}, {'s': 'svd', 'r': 'svd'})
+    >>> limits_of(c3a).given, limits_of(vera).given
+    ({'E': 'circulant'}, {})
+    >>> limits_of(c3a).words(c3a.network), limits_of(lora_xs).words(lora_xs.network)
+    ({'k': 'circulant o i'}, {'s': 'svd', 'r': 'svd'})
     """
     started = set() if family.start is None else set(family.start.cores)
     given = {
@@ -49,11 +51,18 @@ def limits_of(family: Family) -> Limits:
         return draw(family.init[core.name], core, network, sizes)
 
     def most(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
-        return {bond: size for bond, _, size in _bounds(family, network, sizes)}
+        found: dict[str, int] = {}
+        for bond, _, size in _bounds(family, network, sizes):
+            found[bond] = min(size, found.get(bond, size))
+        return found
 
-    ones = dict.fromkeys(family.network.indices, 1)
-    bonds = {bond: what for bond, what, _ in _bounds(family, family.network, ones)}
-    return Limits(given, bonds, value, most)
+    def words(network: Network) -> dict[str, str]:
+        found: dict[str, dict[str, None]] = {}
+        for bond, word, _ in _bounds(family, network, dict.fromkeys(network.indices, 1)):
+            found.setdefault(bond, {})[word] = None
+        return {bond: " and ".join(held) for bond, held in found.items()}
+
+    return Limits(given, words, value, most)
 
 
 def _is_given(rule: InitRule, started: set[str]) -> bool:
@@ -64,13 +73,18 @@ def _is_given(rule: InitRule, started: set[str]) -> bool:
 def _bounds(
     family: Family, network: Network, sizes: Mapping[str, int]
 ) -> Iterator[tuple[str, str, int]]:
-    """Yield bonds with what bounds them and the largest rank; ``network`` may be aligned."""
+    """Yield bonds with what bounds them and the largest rank; ``network`` may be aligned.
+
+    The words name the indices whose sizes make the bound: a place in the family would be another
+    bound in another family.
+    """
     rows, columns = (slot_size(slot, sizes) for slot in (network.output, network.input))
     for name in (name for name in network.cores if name in family.frozen):
         core, kind = network.cores[name], family.init[name].kind
         slot = core.slots[-1] if kind == "circulant" else _bonds(core, network)
         if kind == "circulant" and len(slot) == 1 and slot[0] in network.bonds:
-            yield slot[0], kind, sum(slot_size(s, sizes) for s in core.slots[:2]) - 1
+            named = " ".join(map(format_slot, core.slots[:2]))
+            yield slot[0], f"{kind} {named}", sum(slot_size(s, sizes) for s in core.slots[:2]) - 1
         elif kind in _WAVES and len(slot) == 1:
             yield slot[0], "waves", rows * columns
     start = family.start
@@ -83,10 +97,11 @@ def _bounds(
     elif start.kind == "hosvd":
         middle, *factors = cores
         alone = {s for s in network.sites if all(s in core.indices for core in cores)}
-        for n, (factor, inner) in enumerate(zip(factors, _bonds(middle, network), strict=True)):
+        each = f" for each {' '.join(s for s in network.sites if s in alone)}" if alone else ""
+        for factor, inner in zip(factors, _bonds(middle, network), strict=True):
             held = [i for i in factor.indices if i not in alone and i not in network.bonds]
             for bond in (*_bonds(factor, network), inner):
-                yield bond, f"hosvd {n}", math.prod(sizes[i] for i in held)
+                yield bond, f"hosvd {' '.join(held)}{each}", math.prod(sizes[i] for i in held)
 
 
 def _bonds(core: Core, network: Network) -> tuple[str, ...]:

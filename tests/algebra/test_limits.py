@@ -39,7 +39,8 @@ def test_which_frozen_cores_have_a_value():
         "fourierft": {"C", "Q", "S", "T"},
         "craft": {"J0", "K0", "L0"},
     }
-    bounded = {name for name in NAMES if limits_of(tl.resolve(name)).bonds}
+    families = {name: tl.resolve(name) for name in NAMES}
+    bounded = {name for name, one in families.items() if limits_of(one).words(one.network)}
     assert bounded == BOUNDED
 
 
@@ -152,6 +153,57 @@ def test_a_rank_that_the_weights_do_not_have_is_refused():
         "V[layer proj r in] would be out; svd bounds it\n"
         "  Its frozen cores are taken from the weights, which have no such rank."
     )
+
+
+def tucker(equation, start):
+    frozen = re.findall(r"[A-Z]", start)
+    return tl.family(equation, init=dict.fromkeys(frozen, "orthogonal"), frozen=frozen,
+                     start=start, starts_nonzero=True)  # fmt: skip
+
+
+BY_PROJECTION = "W[layer proj out in] = G[proj a b c] U[proj in a] V[proj out b] D[proj layer z] "
+BY_PROJECTION += "K[proj z c]"
+
+
+def test_a_bound_is_named_by_what_bounds_it_and_not_by_its_place():
+    both = tucker(
+        "W[layer proj out in] = G[a b c] U[in a] V[out b] S[layer proj z] K[z c]",
+        "hosvd(G, U, V, S)",
+    )
+    each = tucker(BY_PROJECTION, "hosvd(G, U, V, D)")
+    with pytest.raises(tl.TensloraError) as caught:
+        tl.check(
+            both,
+            each,
+            "U[proj in a]=U[in a] ones[proj]; V[proj out b]=V[out b] ones[proj];"
+            "G[proj a b c]=G[a b c] ones[proj]; D[proj layer z]=S[layer proj z];"
+            "K[proj z c]=K[z c] ones[proj]",
+        )
+    assert "hosvd in for each proj bounds it" in str(caught.value)
+    words = limits_of(each).words(each.network)
+    assert (words["z"], words["a"]) == ("hosvd layer for each proj", "hosvd in for each proj")
+    turned = tucker(
+        "W[layer proj out in] = G[proj b a c] U[proj in a] V[proj out b] D[proj layer z] "
+        "K[proj z c]",
+        "hosvd(G, V, U, D)",
+    )
+    assert isinstance(tl.embeds(turned, each), Proof)
+    assert isinstance(tl.embeds(each, turned), Proof)
+
+
+def test_bounds_are_those_of_the_aligned_network():
+    """A bond that has the name of a part of the other's output gets another name; a bound stays."""
+    square = "W[layer proj out in] = U[layer proj out head] R[layer proj head r] V[layer proj r in]"
+    xs = tl.family(square, frozen=("U", "V"), start="svd(U, V)", starts_nonzero=True)
+    heads = "W[layer proj (head head_dim) in] = C[layer proj head head_dim x] A[layer proj x in]"
+    with pytest.raises(tl.TensloraError, match=r"E134: rank head_ of .* svd bounds it"):
+        tl.check(
+            heads,
+            xs,
+            "U[layer proj (head head_dim) (h d)] = eye[head h] eye[head_dim d] ones[layer proj];"
+            "R[layer proj (h d) r] = C[layer proj h d x] A[layer proj x r];"
+            "V[layer proj r in] = eye[r in] ones[layer proj]",
+        )
 
 
 def test_constants_that_a_rule_gives_can_be_written():
