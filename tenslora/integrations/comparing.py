@@ -126,8 +126,10 @@ def _jobs(
 def _settings(config: CompareConfig, task: Task) -> dict[str, Any]:
     """Return the training settings of one task."""
     settings = {k: v for k, v in config.to_dict().items() if k in _NAMES - {"seeds"}}
-    if settings["head_lr"] is None:  # added later: runs from before keep their keys
-        del settings["head_lr"]
+    later = {"head_lr": None, "profile": "cpu"}  # runs from before they were added keep their keys
+    for name, value in later.items():
+        if settings[name] == value:
+            del settings[name]
     return {**settings, "epochs": config.epochs_of.get(task.name, config.epochs)}
 
 

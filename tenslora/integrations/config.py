@@ -18,6 +18,7 @@ from typing import Any
 from tenslora.errors import DataError
 from tenslora.family import Family, Wrapped, resolve
 from tenslora.integrations.configtext import as_json, command_line
+from tenslora.plan import find_profile
 
 __all__ = [
     "HEAD",
@@ -50,6 +51,8 @@ class TrainingConfig:
     ------
     DataError
         E709 for a value out of range, when it is made.
+    PlanError
+        E412 for a machine that is not known.
     """
 
     model: str = _option(
@@ -83,6 +86,9 @@ class TrainingConfig:
     weight_decay: float = _option(0.0, "weight decay of AdamW", float)
     max_length: int = _option(128, "tokens at which a text is cut", int)
     max_rows: int | None = _option(None, "use this many rows of each split at most", int)
+    profile: str = _option(
+        "cpu", "the machine to plan for: cpu, h200-bf16, or a file of tenslora tune", str
+    )
     bf16: bool = _option(False, "compute in bfloat16 where it is safe (autocast)", bool)
     seeds: tuple[int, ...] = _option((0,), "one run for each seed", int, many=True)
 
@@ -108,6 +114,7 @@ class TrainingConfig:
             _check("head_lr", self.head_lr, float, 0.0, open_low=True)
         _check("warmup", self.warmup, float, 0.0, 1.0)
         _check("weight_decay", self.weight_decay, float, 0.0)
+        find_profile(self.profile)
         _choose("schedule", self.schedule, _SCHEDULES)
         _choose("metric", self.metric, METRICS)
         if not self.seeds or any(

@@ -103,6 +103,7 @@ def attach_method(
         train=head,
         seed=seed,
         sizes=method.sizes,
+        plan={"profile": config.profile},
     )
     return adapter, adapter.design.train
 

@@ -110,7 +110,6 @@ def attach(
         what = f"the model is a {type(model).__name__}, no torch.nn.Module"
         raise AttachError("E503", what, advice="Give the model itself, not its configuration.")
     check_nesting(model)
-    check_planning(plan)
     registry = registry_of(model)
     check_name(name, registry)
     chosen, wrapper = unwrap(family)
@@ -168,6 +167,7 @@ def make_banks(
     plan: Mapping[str, Any] | None = None,
 ) -> dict[str, Bank]:
     """Make the bank of each group, with its first values; the arguments are those of `build`."""
+    check_planning(plan)
     weight = _weight(model, design.sites[0])
     wide = torch.promote_types(torch.float32, weight.dtype) if weight.is_floating_point() else None
     core_dtype = dtype or wide or torch.float32

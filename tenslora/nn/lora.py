@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,12 @@ _BY_SITE = "W[site out in] = B[site out r] A[site r in]"
 
 
 def load_lora(
-    model: nn.Module, path: str | Path, *, name: str = "default", dtype: torch.dtype | None = None
+    model: nn.Module,
+    path: str | Path,
+    *,
+    name: str = "default",
+    dtype: torch.dtype | None = None,
+    plan: Mapping[str, Any] | None = None,
 ) -> Adapter:
     """Attach a LoRA checkpoint of PEFT as an adapter of the family ``lora``.
 
@@ -49,6 +55,7 @@ def load_lora(
     path : the folder, with ``adapter_config.json`` and ``adapter_model.safetensors``.
     name : of the adapter on the model.
     dtype : of the cores; by default that of the file.
+    plan : for which machine, as in :func:`tenslora.attach`.
 
     Raises
     ------
@@ -57,7 +64,10 @@ def load_lora(
         changes the base, ...), E610 to E614 for one that is broken, E615 for one of
         another model. The model is then as it was.
     AttachError
-        E508 for a name that is taken, E514 for a module that another adapter trains.
+        E503 for an option that the planner does not have, E508 for a name that is taken, E514 for a
+        module that another adapter trains.
+    PlanError
+        E411 and E412 for a plan that cannot be made.
 
     Examples
     --------
@@ -77,11 +87,16 @@ def load_lora(
         raise AttachError("E503", what, advice="Load the base model first.")
     check_nesting(model)
     check_name(name, registry_of(model))
-    return attach_lora(model, read_checkpoint(Path(path)), name=name, dtype=dtype)
+    return attach_lora(model, read_checkpoint(Path(path)), name=name, dtype=dtype, plan=plan)
 
 
 def attach_lora(
-    model: nn.Module, found: Checkpoint, *, name: str = "default", dtype: torch.dtype | None = None
+    model: nn.Module,
+    found: Checkpoint,
+    *,
+    name: str = "default",
+    dtype: torch.dtype | None = None,
+    plan: Mapping[str, Any] | None = None,
 ) -> Adapter:
     """Attach a checkpoint that was read; see :func:`load_lora`."""
     sites = _sites(model, found)
@@ -89,7 +104,8 @@ def attach_lora(
     train, values = _trained(model, found, sites)
     wrapper = Wrapper("dora") if found.lengths else None
     design = Design(chosen, groups, check_dropout(chosen, found.dropout), train, wrapper)
-    adapter = build(model, design, name, seed=None, dtype=dtype or found.dtype, real=True)
+    dtype = dtype or found.dtype
+    adapter = build(model, design, name, seed=None, dtype=dtype, real=True, plan=plan)
     for bank in adapter.banks.values():
         for core, value in _cores(found, bank.bound, bank.sites, bank.grid.positions).items():
             put(bank.cores()[core], value)

@@ -57,6 +57,7 @@ def load(
     *,
     name: str | None = None,
     any_dtype: bool = False,
+    plan: Mapping[str, Any] | None = None,
 ) -> Adapter:
     """Attach an adapter that was saved, with its numbers.
 
@@ -69,13 +70,17 @@ def load(
     path : a file that :meth:`Adapter.save` wrote.
     name : the name on the model; by default the one it was saved with.
     any_dtype : accept a base whose weights have another dtype than the one it was made on.
+    plan : for which machine, as in :func:`tenslora.attach`; the file says nothing of it.
 
     Raises
     ------
     StateError
         The file is missing, broken, or belongs to another model.
     AttachError
-        E508 for a name that is taken, E514 for a trained module that another adapter trains.
+        E503 for an option that the planner does not have, E508 for a name that is taken, E514 for a
+        trained module that another adapter trains.
+    PlanError
+        E411 and E412 for a plan that cannot be made.
     """
     if not isinstance(model, nn.Module):
         what = f"the model is a {type(model).__name__}, no torch.nn.Module"
@@ -92,9 +97,8 @@ def load(
         )
         dtype = _check_header(file, expected, path)
         tensors = _read(file, record, expected, path)
-    adapter = build(
-        model, design, record.name if name is None else name, seed=None, dtype=dtype, real=True
-    )
+    chosen = record.name if name is None else name
+    adapter = build(model, design, chosen, seed=None, dtype=dtype, real=True, plan=plan)
     _fill(adapter.banks.values(), tensors)
     install.attach(adapter, _trained_values(tensors))
     return adapter

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 import tenslora as tl
-from tenslora.errors import DataError, SizeError
+from tenslora.errors import DataError, PlanError, SizeError
 from tenslora.family import Wrapped, parse_ranks
 from tenslora.integrations import CompareConfig, FinetuneConfig
 from tenslora.integrations.config import parse_family
@@ -52,6 +52,12 @@ def test_values_out_of_range(changed, said):
 def test_comparisons_out_of_range(changed, said):
     with pytest.raises(DataError, match=rf"E709: {said}"):
         CompareConfig(**changed)
+
+
+def test_a_machine_that_is_not_known():
+    assert FinetuneConfig(profile="h200-bf16").command() == "tenslora finetune --profile h200-bf16"
+    with pytest.raises(PlanError, match=r"E412: there is no profile 'gpu'\n.*tenslora tune"):
+        CompareConfig(profile="gpu")
 
 
 @pytest.mark.parametrize("text", ["", "eight", "a=", "=4", "a=4 5", "a=-1", "4.5"])

@@ -16,7 +16,7 @@ from tenslora.errors import DataError, TensloraError  # noqa: E402
 from tenslora.integrations import FinetuneConfig, finetune  # noqa: E402
 from tenslora.integrations.data import load_task  # noqa: E402
 from tenslora.integrations.methods import method_of  # noqa: E402
-from tenslora.integrations.training import train  # noqa: E402
+from tenslora.integrations.training import attach_method, train  # noqa: E402
 from tenslora.integrations.transformers import encode, load_model  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::tenslora.errors.RedundantRankWarning")
@@ -64,6 +64,15 @@ def test_an_adapter_learns_and_is_saved(config, tmp_path, capsys):
     assert "96 rows to train on, 32 to evaluate, 2 classes" in said[0]
     assert "majority class" in report.to_text()
     assert capsys.readouterr().out == ""  # nothing is printed
+
+
+@pytest.mark.parametrize("profile", ["cpu", "h200-bf16"])
+def test_an_adapter_is_planned_for_the_machine_that_is_named(config, tiny_bert, profile):
+    settings = config(profile=profile)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    adapter, _ = attach_method(model, method_of(settings), settings, 0)
+    (bank,) = adapter.banks.values()
+    assert bank.program.plan.problem.profile.name == profile
 
 
 def test_a_saved_adapter_gives_the_same_predictions(config, tiny_bert, tmp_path):

@@ -70,3 +70,55 @@ def test_what_cannot_be_planned_leaves_the_model_alone(plan, error, code, says):
     assert list(model.state_dict()) == before
     assert not hasattr(model, "tenslora")
     assert all(not m._forward_hooks for m in model.modules())
+
+
+def planned(adapter):
+    (bank,) = adapter.banks.values()
+    problem = bank.program.plan.problem
+    return problem.profile.name, problem.tokens
+
+
+PLAN = {"profile": "h200-bf16", "tokens": 64}
+
+
+def test_a_loaded_adapter_is_planned_for_this_machine(tmp_path):
+    """A file says nothing of a plan."""
+    model, adapter = made(plan=PLAN)
+    assert planned(adapter) == ("h200-bf16", 64)
+    adapter.save(tmp_path / "adapter.safetensors")
+    adapter.export_lora(tmp_path / "lora")
+    adapter.detach()
+    for load, path in ((tl.load, "adapter.safetensors"), (tl.load_lora, "lora")):
+        for plan, expected in ((None, ("cpu", 512)), (PLAN, ("h200-bf16", 64))):
+            again = load(model, tmp_path / path, plan=plan)
+            assert planned(again) == expected
+            again.detach()
+        with pytest.raises(AttachError, match="E503: plan names 'machine'"):
+            load(model, tmp_path / path, plan={"machine": "cpu"})
+        assert not hasattr(model, "tenslora")
+
+
+def test_an_adapter_of_peft_is_planned_for_this_machine(tmp_path):
+    peft = pytest.importorskip("peft")
+
+    def wrapped(plan):
+        config = tl.TensLoraConfig(
+            family="tied_lora", ranks=2, target_modules="all-linear", plan=plan
+        )
+        return peft.get_peft_model(torch.nn.Sequential(torch.nn.Linear(16, 16)), config)
+
+    def of(model):
+        (bank,) = model.base_model.shared.adapters["default"].values()
+        return bank.program.plan.problem.profile.name
+
+    model = wrapped(PLAN)
+    assert of(model) == "h200-bf16"
+    model.save_pretrained(tmp_path)
+    assert "plan" not in json.loads((tmp_path / "adapter_config.json").read_text())
+    config = tl.TensLoraConfig.from_pretrained(tmp_path)
+    for plan, name in ((None, "cpu"), (PLAN, "h200-bf16")):
+        config.plan = plan
+        base = torch.nn.Sequential(torch.nn.Linear(16, 16))
+        assert of(peft.PeftModel.from_pretrained(base, tmp_path, config=config)) == name
+    with pytest.raises(PlanError, match="E412: there is no profile 'gpu'"):
+        wrapped({"profile": "gpu"})

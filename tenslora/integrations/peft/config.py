@@ -54,6 +54,8 @@ class TensLoraConfig(PeftConfig):
         first layer that they cover, for ``model.add_adapter`` and ``model.load_adapter`` of
         transformers, which keep no tuner. Not for FSDP, which shards each layer by itself;
         :func:`tenslora.integrations.peft.convert_bank` makes a checkpoint of one that of the other.
+    plan : for which machine, as in :func:`tenslora.attach`. It is not saved: give it again, as
+        ``config.plan``, where an adapter is loaded.
     fan_in_fan_out : whether weights stand as (in, out). It is read from the modules, and set here.
     site_map : where the cores are used. It is found when the adapter is put on a model, written to
         ``adapter_config.json``, and checked when that is read again; set it to ``None`` to look for
@@ -97,6 +99,9 @@ class TensLoraConfig(PeftConfig):
     save_frozen: bool = field(default=False, metadata={"help": "Write frozen cores too."})
     fan_in_fan_out: bool = field(default=False, metadata={"help": "Read from the modules."})
     bank: str = field(default="tuner", metadata={"help": f"One of {', '.join(HOUSES)}."})
+    plan: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Options of the planner; not saved."}
+    )
     site_map: dict[str, Any] | None = field(
         default=None, metadata={"help": "Where the cores are used; written when saving."}
     )
@@ -198,8 +203,9 @@ class TensLoraConfig(PeftConfig):
         self.site_map = made
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON object, with the site map that was found last."""
+        """Return what is saved as a JSON object, with the site map that was found last."""
         found: dict[str, Any] = super().to_dict()
+        del found["plan"]
         if self.resolved is not None:
             found["site_map"] = self.resolved
         return found

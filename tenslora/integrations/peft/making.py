@@ -20,7 +20,8 @@ def new_banks(
     model: nn.Module, design: Design, name: str, config: TensLoraConfig
 ) -> dict[str, Bank]:
     """Make the bank of each shape group; without ``init_weights`` no core of it is zero."""
-    banks = make_banks(model, design, name, seed=config.seed, keep_frozen=config.save_frozen)
+    keep = config.save_frozen
+    banks = make_banks(model, design, name, seed=config.seed, keep_frozen=keep, plan=config.plan)
     if not config.init_weights:
         for group in design.groups:
             _draw_zeros(banks[group.name], config.seed, f"{design.key(group)}/{name}")
