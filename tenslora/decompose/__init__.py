@@ -8,8 +8,9 @@ True
 
 from __future__ import annotations
 
+from tenslora.decompose.attempts import METHODS
 from tenslora.decompose.cutting import Cut, cut
-from tenslora.decompose.fitting import METHODS, Fit, fit
+from tenslora.decompose.fitting import Fit, fit
 from tenslora.decompose.needed import Need, needed
 from tenslora.decompose.ranking import bond_spectra, keep_energy
 from tenslora.decompose.spectrum import ENERGIES, Spectrum, spectrum

@@ -40,12 +40,13 @@ def _gauss_newton(problem: Problem, cores: Arrays, steps: int, goal: float) -> S
         gram, right = slopes.T @ slopes, slopes.T @ residual.reshape(-1)
         scale = max(float(gram.trace()) / len(gram), 1e-300)
         for _ in range(12):
-            matrix = gram + damping * scale * np.eye(len(gram))
-            trial = _moved(held, names, np.asarray(np.linalg.solve(matrix, right), dtype=float))
-            residual_there = problem.residual(trial)
-            new = float(np.vdot(residual_there, residual_there))
-            if new < cost:
-                break
+            step = _damped(gram, damping * scale, right)
+            if step is not None:
+                trial = _moved(held, names, step)
+                residual_there = problem.residual(trial)
+                new = float(np.vdot(residual_there, residual_there))
+                if new < cost:
+                    break
             damping *= 4.0
         else:
             return Sweeps(held, np.sqrt(cost) / norm, count, True)
@@ -54,6 +55,14 @@ def _gauss_newton(problem: Problem, cores: Arrays, steps: int, goal: float) -> S
         if gained < 1e-9:
             return Sweeps(held, np.sqrt(cost) / norm, count, True)
     return Sweeps(held, np.sqrt(cost) / norm, count, cost <= (goal * norm) ** 2)
+
+
+def _damped(gram: Array, damping: float, right: Array) -> Array | None:
+    """Solve the damped equations; ``None`` where the damping is lost in rounding."""
+    try:
+        return np.asarray(np.linalg.solve(gram + damping * np.eye(len(gram)), right))
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _moved(cores: Arrays, names: Sequence[str], step: Array) -> dict[str, Array]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tenslora.decompose.als import Sweeps, alternate, linear_cores
+from tenslora.decompose.als import Sweeps
 from tenslora.decompose.apart import join, take_apart
+from tenslora.decompose.attempts import METHODS, Best, Settings, attempt
 from tenslora.decompose.checking import (
     check_cores,
     check_number,
@@ -19,22 +20,12 @@ from tenslora.decompose.checking import (
     complete_from,
     refuse_unfit,
 )
-from tenslora.decompose.descent import descend, is_small
-from tenslora.decompose.methods import eigenvectors, hooi, ring_svd
 from tenslora.decompose.problem import Array, Problem, relative
 from tenslora.decompose.reduction import reduce
-from tenslora.decompose.shape import Shape, find_shape
-from tenslora.decompose.starts import along_tree, decomposed, drawn
 from tenslora.errors import FitError
 from tenslora.family import Bound, Family, resolve
 
-__all__ = ["METHODS", "Fit", "fit"]
-
-#: Ways of fitting.
-METHODS = ("auto", "svd", "hooi", "als", "gradient")
-
-_EXACT = 1e-10  # below this nobody looks for a better start
-_TREES = ("matrix", "tucker", "train", "tree")
+__all__ = ["Fit", "fit"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,35 +95,6 @@ class Fit:
         return text + ">"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How hard to try."""
-
-    method: str
-    tolerance: float | None
-    starts: int
-    sweeps: int
-    seed: int
-
-    @property
-    def goal(self) -> float:
-        """The error at which no other start is tried."""
-        return _EXACT if self.tolerance is None else self.tolerance
-
-
-@dataclass
-class Best:
-    """The best of several attempts."""
-
-    found: Sweeps | None = None
-    method: str = ""
-
-    def offer(self, method: str, found: Sweeps) -> None:
-        """Keep it where it is better."""
-        if self.found is None or found.error < self.found.error:
-            self.found, self.method = found, method
-
-
 def fit(
     family: Family | str,
     target: ArrayLike,
@@ -148,6 +110,7 @@ def fit(
     starts: int = 4,
     sweeps: int = 100,
     seed: int = 0,
+    finish: bool = True,
 ) -> Fit:
     r"""Find the cores of a family whose update comes closest to given updates.
 
@@ -165,6 +128,8 @@ def fit(
     starts : how many starts are tried where the best fit is not known to be found; the best counts.
     sweeps : sweeps of an iteration at most.
     seed : of the drawn starts, and of frozen cores.
+    finish : whether small problems are finished by Gauss-Newton steps, each of which takes longer
+        than a sweep.
 
     Returns
     -------
@@ -196,7 +161,7 @@ def fit(
      of sites 0.78 to 0.908>
     """
     family = resolve(family)
-    settings = _settings(method, tolerance, starts, sweeps, seed)
+    settings = _settings(method, tolerance, starts, sweeps, seed, finish)
     array = check_target(target)
     known = complete_from(family.network, array, sizes or {})
     bound = family.bind(known, ranks=ranks, params=params, like=like, alpha=alpha)
@@ -211,7 +176,7 @@ def _solve(problem: Problem, settings: Settings) -> Best:
     parts = []
     for part in take_apart(problem):
         reduction = reduce(part)
-        best = _attempt(reduction.small, settings)
+        best = attempt(reduction.small, settings)
         assert best.found is not None  # every method tries at least one start
         parts.append(Best(replace(best.found, cores=reduction.back(best.found.cores)), best.method))
     found = [part.found for part in parts if part.found is not None]
@@ -225,7 +190,7 @@ def _solve(problem: Problem, settings: Settings) -> Best:
 
 
 def _settings(
-    method: str, tolerance: float | None, starts: int, sweeps: int, seed: int
+    method: str, tolerance: float | None, starts: int, sweeps: int, seed: int, finish: bool
 ) -> Settings:
     if method not in METHODS:
         what = f"method={method!r} is no way of fitting"
@@ -234,7 +199,7 @@ def _settings(
     for name, value in (("starts", starts), ("sweeps", sweeps)):
         check_number(name, value, whole=True)
     check_number("seed", seed, whole=True, least=0)
-    return Settings(method, tolerance, starts, sweeps, seed)
+    return Settings(method, tolerance, starts, sweeps, seed, finish)
 
 
 def _target_shape(bound: Bound) -> tuple[int, ...]:
@@ -276,118 +241,3 @@ def _judge(bound: Bound, problem: Problem, best: Best, settings: Settings) -> Fi
         best.found.count,
         best.found.converged,
     )
-
-
-def _attempt(problem: Problem, settings: Settings) -> Best:
-    """Run the method, start after start, until the goal is met."""
-    best = Best()
-    if not problem.shapes or problem.norm == 0.0:
-        zeros = {name: np.zeros(shape) for name, shape in problem.shapes.items()}
-        best.offer("zeros", Sweeps(zeros, problem.error(zeros), 0, True))
-        return best
-    for method, found in _RUNS[settings.method](problem, settings):
-        best.offer(method, found)
-        if best.found is not None and best.found.error <= settings.goal:
-            break
-    return best
-
-
-Attempts = Iterator[tuple[str, Sweeps]]
-
-
-def _auto(problem: Problem, settings: Settings) -> Attempts:
-    shape = find_shape(problem.network, problem.fixed)
-    if shape is None:
-        run = _als if len(linear_cores(problem)) == len(problem.shapes) else _gradient
-        yield from run(problem, settings)
-    elif shape.kind in _TREES:
-        yield from _along_tree(problem, shape, settings)
-    else:
-        for n in range(settings.starts):
-            yield "als", _improve(problem, _start(problem, shape, settings.seed, n), settings)
-
-
-def _along_tree(problem: Problem, shape: Shape, settings: Settings) -> Attempts:
-    """The best cut of a matrix is known; other trees are improved from a start near the best."""
-    if shape.kind == "tucker" and len(shape.nodes) > 2:
-        yield from _hooi(problem, settings)
-        return
-    cores = along_tree(problem, shape)
-    found = Sweeps(cores, problem.error(cores), 0, True)
-    yield "svd", found
-    if len(shape.nodes) > 2:
-        gained = alternate(problem, cores, sweeps=settings.sweeps, gain=1e-4, goal=settings.goal)
-        yield "svd and als", gained
-
-
-def _start(problem: Problem, shape: Shape, seed: int, number: int) -> dict[str, Array]:
-    """What the decomposition gives, then numbers that are drawn."""
-    if number == 0:
-        generator = np.random.Generator(np.random.Philox(key=seed))
-        sizes = problem.sizes
-        cores = decomposed(
-            problem,
-            shape,
-            lambda tensor: (
-                eigenvectors(shape, tensor, sizes, generator)
-                if shape.kind == "cp"
-                else ring_svd(shape, tensor, sizes)
-            ),
-        )
-        if cores is not None:
-            return cores
-    return drawn(problem, seed, number)
-
-
-def _improve(problem: Problem, cores: Mapping[str, Array], settings: Settings) -> Sweeps:
-    """Sweep, and finish small problems by steps in all cores at once."""
-    found = alternate(problem, cores, sweeps=settings.sweeps, gain=1e-5, goal=settings.goal)
-    if found.error > settings.goal and is_small(problem):
-        last = descend(problem, found.cores, steps=settings.sweeps, goal=settings.goal)
-        if last.error < found.error:
-            return Sweeps(last.cores, last.error, found.count + last.count, last.converged)
-    return found
-
-
-def _als(problem: Problem, settings: Settings) -> Attempts:
-    if len(linear_cores(problem)) < len(problem.shapes):
-        twice = set(problem.shapes) - set(linear_cores(problem))
-        what = f"core {', '.join(sorted(twice))} stands twice in one term: W is not linear in it"
-        raise FitError("E903", what, advice="Use method='gradient' or 'auto'.")
-    for n in range(settings.starts):
-        yield "als", _improve(problem, drawn(problem, settings.seed, n), settings)
-
-
-def _gradient(problem: Problem, settings: Settings) -> Attempts:
-    for n in range(settings.starts):
-        start = drawn(problem, settings.seed, n)
-        yield "gradient", descend(problem, start, steps=10 * settings.sweeps, goal=settings.goal)
-
-
-def _svd(problem: Problem, settings: Settings) -> Attempts:
-    shape = find_shape(problem.network, problem.fixed)
-    if shape is None or shape.kind not in _TREES:
-        what = f"the cores of {problem.network} are no tree of trained cores"
-        raise FitError("E903", what, advice="Use method='auto' or 'als'.")
-    cores = along_tree(problem, shape)
-    yield "svd", Sweeps(cores, problem.error(cores), 0, True)
-
-
-def _hooi(problem: Problem, settings: Settings) -> Attempts:
-    shape = find_shape(problem.network, problem.fixed)
-    if shape is None or shape.kind != "tucker":
-        what = f"{problem.network} is no core with a factor for each of its bonds"
-        raise FitError("E903", what, advice="Use method='auto' or 'als'.")
-    sizes, sweeps = problem.sizes, settings.sweeps
-    cores = decomposed(problem, shape, lambda tensor: hooi(shape, tensor, sizes, sweeps))
-    assert cores is not None
-    yield "hooi", Sweeps(cores, problem.error(cores), 0, True)
-
-
-_RUNS: dict[str, Callable[[Problem, Settings], Attempts]] = {
-    "auto": _auto,
-    "svd": _svd,
-    "hooi": _hooi,
-    "als": _als,
-    "gradient": _gradient,
-}

@@ -26,6 +26,13 @@ __all__ = ["bond_spectra", "has_spectra", "keep_energies", "keep_energy"]
 
 _STEPS = 6
 
+#: Sweeps of a fit that only tells whether ranks are enough: of a tree, which starts from its
+#: singular values, and of a search, where no Gauss-Newton steps follow.
+_TREE_SWEEPS, _SEARCH_SWEEPS = 2, 60
+
+#: A part of the energy beyond which sweeps alone take too many to tell.
+_SWEPT = 0.9999
+
 
 def bond_spectra(
     family: Family | str, target: ArrayLike, *, sizes: Mapping[str, int] | None = None
@@ -135,7 +142,7 @@ def keep_energy(
 
     Parameters
     ----------
-    family, target, sizes, sweeps : as for :func:`fit`.
+    family, target, sizes, sweeps : as for :func:`fit`; the ranks are found by quicker fits.
     energy : the part of the squared norm that is to stay, such as 0.99.
     most : parameters at which a search ends; by default twice those of LoRA of the updates' own
         ranks. The cores of a tree need none.
@@ -156,7 +163,10 @@ def keep_energy(
     {'r': 2}
     """
     family = resolve(family)
-    (found,) = keep_energies(family, target, [energy], sizes=sizes, sweeps=sweeps, most=most)
+    (quick,) = keep_energies(family, target, [energy], sizes=sizes, most=most)
+    ranks = quick.bound.ranks
+    found = fit(family, target, ranks, sizes=sizes, sweeps=sweeps, starts=1)
+    found = found if found.error <= quick.error else quick
     if found.energy < energy:
         ranks = " ".join(f"{bond}={rank}" for bond, rank in found.bound.ranks.items())
         what = f"{family.label} keeps {100 * found.energy:.3g} % of the energy at {ranks}, "
@@ -171,12 +181,12 @@ def keep_energies(
     energies: Sequence[float],
     *,
     sizes: Mapping[str, int] | None = None,
-    sweeps: int = 20,
     most: int | None = None,
 ) -> list[Fit]:
     """Fit a family for several parts of the energy, as :func:`keep_energy` does for one.
 
-    A search that ends too soon gives its largest fit: look at its energy.
+    The fits take a few sweeps only, as many as tell whether the ranks are enough. A search that
+    ends too soon gives its largest fit: look at its energy.
     """
     for energy in energies:
         number = isinstance(energy, (int, float)) and not isinstance(energy, bool)
@@ -186,9 +196,10 @@ def keep_energies(
     array = check_target(target)
     if has_spectra(family):
         spectra = bond_spectra(family, array, sizes=sizes)
-        return [_by_spectra(family, array, part, spectra, sizes, sweeps) for part in energies]
+        return [_by_spectra(family, array, part, spectra, sizes) for part in energies]
     limit = enough(array) if most is None else most
-    search = Search(family, array, sizes or {}, limit, sweeps)
+    finish = max(energies) > _SWEPT
+    search = Search(family, array, sizes or {}, limit, 20 if finish else _SEARCH_SWEEPS, finish)
     return [search.keep(part) for part in energies]
 
 
@@ -198,14 +209,13 @@ def _by_spectra(
     energy: float,
     spectra: Mapping[str, Array],
     sizes: Mapping[str, int] | None,
-    sweeps: int,
 ) -> Fit:
     total = float((array**2).sum())
     lost = 1.0 - energy
 
     def attempt(threshold: float) -> Fit:
         ranks = {bond: _rank(values, threshold * total) for bond, values in spectra.items()}
-        return fit(family, array, ranks, sizes=sizes, sweeps=sweeps)
+        return fit(family, array, ranks, sizes=sizes, sweeps=_TREE_SWEEPS)
 
     low, high = lost / max(1, len(spectra)), lost
     best, found = attempt(low), attempt(high)

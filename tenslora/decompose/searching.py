@@ -48,7 +48,7 @@ class Search:
     ----------
     family, target, sizes : as for :func:`tenslora.fit`, the target by slots.
     most : the largest budget.
-    sweeps : of each fit.
+    sweeps, finish : of each fit.
     """
 
     family: Family
@@ -56,6 +56,7 @@ class Search:
     sizes: Mapping[str, int]
     most: int
     sweeps: int
+    finish: bool = True
     fits: dict[tuple[int, ...], Fit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class Search:
         if key not in self.fits:
             self.fits[key] = fit(
                 self.family, self.target, ranks, sizes=self._known, sweeps=self.sweeps,
-                starts=_STARTS,
+                starts=_STARTS, finish=self.finish,
             )  # fmt: skip
         return self.fits[key]
 
