@@ -9,7 +9,7 @@ from tenslora.algebra.edit import map_terms
 from tenslora.algebra.modify import squeeze
 from tenslora.algebra.step import Arrays, Cores, Rewrite
 from tenslora.errors import SpecError
-from tenslora.spec import Core, Network, core_shape, slot_size
+from tenslora.spec import Core, Network, complete_sizes, core_shape, slot_size
 
 __all__ = ["drop_unit_bonds", "join_bonds"]
 
@@ -27,6 +27,7 @@ def drop_unit_bonds(network: Network, sizes: Mapping[str, int]) -> Rewrite | Non
     >>> print(drop_unit_bonds(n, {"out": 2, "in": 3, "r": 1}))
     unit bond r: W[out in] = B[out] A[in]
     """
+    sizes = complete_sizes(network, sizes)
     for bond in network.bonds:
         if sizes[bond] != 1:
             continue
@@ -65,6 +66,7 @@ def join_bonds(network: Network, sizes: Mapping[str, int]) -> Rewrite | None:
     >>> print(join_bonds(n, {"out": 2, "in": 3, "r": 2, "s": 2}))
     join r and s: W[out in] = B[out r] A[r in]
     """
+    sizes = complete_sizes(network, sizes)
     for n, first in enumerate(network.bonds):
         for second in network.bonds[n + 1 :]:
             if _parallel(network, first, second):

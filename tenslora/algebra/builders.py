@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from tenslora.algebra.edit import check_name
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, Term, format_slot, parse_definition
 
@@ -22,8 +23,8 @@ __all__ = [
 
 _LETTERS = {"in": "U", "out": "V", "head_dim": "V", "head": "H", "proj": "P", "layer": "D"}
 
-#: One mode, or a list of them; ``None`` is every index of the target.
-Modes = Sequence[str] | None
+#: A list of modes, or a text such as ``"in (head head_dim)"``; ``None`` is every index.
+Modes = str | Sequence[str] | None
 
 
 def tucker(target: str, modes: Modes = None, names: Mapping[str, str] | None = None) -> Network:
@@ -32,15 +33,16 @@ def tucker(target: str, modes: Modes = None, names: Mapping[str, str] | None = N
     Parameters
     ----------
     target : such as ``"W[layer proj out in]"``.
-    modes : what gets a factor, in the order of the factors; by default every index: the inputs, the
-        outputs from the fastest, the sites from the last.
+    modes : what gets a factor, in the order of the factors, as a list or in one text such as
+        ``"in (layer proj) out"``; by default every index: the inputs, the outputs from the fastest,
+        the sites from the last.
     names : names of factors by mode, and of the core as ``"core"``.
 
     Raises
     ------
     SpecError
         E124 for a mode that the target does not have or that is named twice, or a feature that is
-        in no mode.
+        in no mode; E120 for a name that is reserved, or given to two cores.
 
     Examples
     --------
@@ -170,6 +172,17 @@ class _Plan:
             if name not in known:
                 what = f"names has {name!r}, which is no mode of {self.target}"
                 raise SpecError("E124", what, advice=f"It may name {', '.join(sorted(known))}.")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuse a name of a core that is none, or that stands for something else already."""
+        taken = {self.target.name: "the target"}
+        for mode, name in self.names.items():
+            check_name(name, f"the core {mode!r} of {self.target}")
+            if name in taken:
+                what = f"names gives {name!r}, which is {taken[name]}, to {mode!r} of {self.target}"
+                raise SpecError("E120", what, advice="Choose another: one name is one array.")
+            taken[name] = f"the name of {mode!r}"
 
     def bonds(self, count: int, stem: str = "") -> tuple[str, ...]:
         """Return new names for bonds: ``stem`` or letters from a."""
@@ -235,10 +248,9 @@ def _modes(target: Core, modes: Modes) -> tuple[Slot, ...]:
         features = (*reversed(target.slots[-1]), *reversed(target.slots[-2]))
         sites = tuple(slot[0] for slot in reversed(target.slots[:-2]))
         return tuple((index,) for index in (*features, *sites))
-    found: list[Slot] = []
-    for mode in modes.split() if isinstance(modes, str) and "(" not in modes else modes:
-        core, _ = parse_definition(f"M[{mode}] = ones[]")
-        found += core.slots
+    found = [
+        slot for mode in _texts(modes) for slot in parse_definition(f"M[{mode}] = ones[]")[0].slots
+    ]
     flat = [index for mode in found for index in mode]
     for index in flat:
         if index not in target.indices or flat.count(index) > 1:
@@ -251,3 +263,12 @@ def _modes(target: Core, modes: Modes) -> tuple[Slot, ...]:
                 what = f"feature {index!r} of {target} is in no mode"
                 raise SpecError("E124", what, advice="Only sites may be left out of the modes.")
     return tuple(found)
+
+
+def _texts(modes: Modes) -> list[str]:
+    """Return the texts of the modes: one of all, or one of each."""
+    texts = [modes] if isinstance(modes, str) else modes
+    if not isinstance(texts, Sequence) or not all(isinstance(mode, str) for mode in texts):
+        what = f"modes={modes!r} is neither a text nor a list of texts"
+        raise SpecError("E124", what, advice='Write modes=["in", "(head head_dim)"].')
+    return list(texts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from tenslora.algebra.edit import fresh, map_network, renamed
+from tenslora.algebra.edit import check_name, fresh, map_network, renamed
 from tenslora.algebra.modify import split
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, Term
@@ -132,7 +132,7 @@ def kron(
     Raises
     ------
     SpecError
-        E121 where the sites differ, E122 for a wrong number of names.
+        E121 where the sites differ, E122 for a wrong number of names, or one that stands twice.
 
     Examples
     --------
@@ -145,6 +145,7 @@ def kron(
         raise _differ(first, second, "the Kronecker product", "the same sites")
     outputs = _names(first.output, second.output, out, "out")
     inputs = _names(first.input, second.input, in_, "in_")
+    _check_different((*first.sites, *outputs[0], *outputs[1], *inputs[0], *inputs[1]))
     one = _with_features(first, outputs[0] + inputs[0], outputs[1] + inputs[1])
     two = _with_features(second, outputs[1] + inputs[1], outputs[0] + inputs[0])
     other, _ = apart(one, two, share)
@@ -219,7 +220,17 @@ def _names(first: Slot, second: Slot, given: Sequence[str] | None, what: str) ->
     if isinstance(given, str) or len(given) != len(first) + len(second):
         text = f"{what}={given!r} does not name the {len(first)} + {len(second)} parts"
         raise SpecError("E122", text, advice=f"Write {what}=('a', 'b') with a name for each part.")
+    for name in given:
+        check_name(name, f"a part of {what}")
     return tuple(given[: len(first)]), tuple(given[len(first) :])
+
+
+def _check_different(names: Slot) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            what = f"{name!r} would stand twice in the target of the Kronecker product"
+            advice = "Give out=('o1', 'o2') and in_=('i1', 'i2') names that are all different."
+            raise SpecError("E122", what, advice=advice)
 
 
 def _with_features(network: Network, names: Slot, others: Slot) -> Network:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Term
 
-__all__ = ["fresh", "map_network", "map_terms", "renamed", "unknown"]
+__all__ = ["check_name", "fresh", "frozen_cores", "map_network", "map_terms", "renamed", "unknown"]
 
 
 def map_network(network: Network, change: Callable[[Core], Core]) -> Network:
@@ -39,7 +39,37 @@ def fresh(name: str, avoid: Collection[str], taken: set[str]) -> str:
     return name
 
 
-def unknown(network: Network, name: str, kind: str, known: Iterable[str]) -> SpecError:
+def check_name(name: object, what: str) -> None:
+    """Refuse a name that no core or index can have: E120.
+
+    ``what`` says what it would stand for.
+    """
+    if not isinstance(name, str):
+        advice = "Give a name in quotes, such as 'A'."
+        raise SpecError("E120", f"{name!r} for {what} is no name", advice=advice)
+    if name in ("eye", "ones"):
+        advice = "eye and ones are constants of the language: choose another name."
+        raise SpecError("E120", f"{what} would become the constant {name!r}", advice=advice)
+    if not (name.isascii() and name.isidentifier()):
+        advice = "Use letters, digits and _, with no digit in front."
+        raise SpecError("E120", f"{name!r} for {what} is no name", advice=advice)
+
+
+def frozen_cores(network: Network, frozen: Collection[str]) -> frozenset[str]:
+    """Return the names of frozen cores as a set; one name may stand alone.
+
+    Raises
+    ------
+    SpecError
+        E120 for a name that is no core.
+    """
+    names = frozenset([frozen] if isinstance(frozen, str) else frozen)
+    for name in sorted(names - network.cores.keys(), key=str):
+        raise unknown(network, name, "core", network.cores)
+    return names
+
+
+def unknown(network: Network, name: object, kind: str, known: Iterable[str]) -> SpecError:
     """Return the error for a name that a network does not have (E120)."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     advice = f"Did you mean {close[0]!r}? " if close else ""

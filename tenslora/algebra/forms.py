@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from tenslora.algebra.edit import frozen_cores
 from tenslora.spec import Core, Network, Term
 
 __all__ = ["normal_form", "same"]
@@ -36,6 +37,7 @@ def normal_form(network: Network, frozen: Collection[str] = ()) -> Network:
     >>> str(normal_form(parse("W[out in] = U[in s] V[s out]")))
     'W[out in] = C0[in b0] C1[out b0]'
     """
+    frozen = frozen_cores(network, frozen)
     colours: _Colours = {("bond", bond): 0 for bond in network.bonds}
     for name, core in network.cores.items():
         colours["core", name] = 1 if name in frozen else 0

@@ -6,9 +6,10 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from tenslora.algebra.edit import frozen_cores
 from tenslora.algebra.step import Arrays, Cores, Rewrite
 from tenslora.errors import SpecError
-from tenslora.spec import Core, Network, Term, core_shape
+from tenslora.spec import Core, Network, Term, complete_sizes, core_shape
 
 __all__ = ["absorb", "merge"]
 
@@ -29,6 +30,7 @@ def absorb(
     >>> print(absorb(n, {"out": 2, "in": 3, "r": 2}))
     absorb b into B: W[out in] = B[out r] A[r in]
     """
+    sizes = complete_sizes(network, sizes)
     for term, small, large in _free_pairs(network, frozen):
         if not set(small.indices) <= set(large.indices):
             continue
@@ -84,6 +86,7 @@ def merge(
     >>> print(merge(n, {"out": 9, "in": 9, "a": 2, "b": 2}))
     merge B and M over b: W[out in] = B[out a] A[a in]
     """
+    sizes = complete_sizes(network, sizes)
     for term, one, two in _free_pairs(network, frozen):
         if one.name > two.name and _mergeable(network, term, two, one, sizes):
             continue  # the pair is met the other way round as well
@@ -181,6 +184,7 @@ def _laid(array: Any, names: list[str], core: Core, sizes: Mapping[str, int]) ->
 
 def _free_pairs(network: Network, frozen: Collection[str]) -> list[tuple[Term, Core, Core]]:
     """Return pairs of trained cores of one term that stand in one place each."""
+    frozen = frozen_cores(network, frozen)
     places = [core.name for term in network.terms for core in term.cores]
     pairs = []
     for term in network.terms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from tenslora.algebra.constants import substitute
-from tenslora.algebra.edit import map_network, map_terms, renamed, unknown
+from tenslora.algebra.edit import check_name, map_network, map_terms, renamed, unknown
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, format_slot
 
@@ -18,7 +18,7 @@ def rename(network: Network, **names: str) -> Network:
     Raises
     ------
     SpecError
-        E120 for a name that the network does not have, or one that is taken.
+        E120 for a name that the network does not have, or one that is taken, reserved or no name.
 
     Examples
     --------
@@ -30,6 +30,7 @@ def rename(network: Network, **names: str) -> Network:
     for old in names:
         if old not in known:
             raise unknown(network, old, "core or index", known)
+        check_name(names[old], f"{old} of {network}")
     for kind in ({network.target.name, *network.cores}, set(network.indices)):
         after = [names.get(name, name) for name in kind]
         twice = [name for name in after if after.count(name) > 1]
@@ -136,6 +137,7 @@ def split(network: Network, index: str, *parts: str) -> Network:
         what = f"{index!r} is split into {', '.join(parts) or 'nothing'}"
         raise SpecError("E122", what, advice="Name two or more parts, each of its own.")
     for part in parts:
+        check_name(part, f"a part of {index} of {network}")
         if part in network.indices and part != index:
             what = f"{part!r} is an index of {network} already"
             raise SpecError("E120", what, advice="Choose a name that is not taken.")
@@ -159,7 +161,7 @@ def join(network: Network, *parts: str, into: str) -> Network:
     ------
     SpecError
         E120 for an unknown index or a name that is taken, E122 where they stand in another order or
-        apart.
+        apart, or are fewer than two.
 
     Examples
     --------
@@ -168,9 +170,13 @@ def join(network: Network, *parts: str, into: str) -> Network:
     >>> str(join(n, "head", "head_dim", into="out"))
     'W[out in] = B[out r] A[r in]'
     """
+    if len(set(parts)) < max(2, len(parts)):
+        what = f"{', '.join(parts) or 'nothing'} of {network} would be joined into {into!r}"
+        raise SpecError("E122", what, advice="Name two or more indices, each once.")
     for part in parts:
         if part not in network.indices:
             raise unknown(network, part, "index", network.indices)
+    check_name(into, f"{' '.join(parts)} of {network}")
     if into in network.indices and into not in parts:
         what = f"{into!r} is an index of {network} already"
         raise SpecError("E120", what, advice="Choose a name that is not taken.")
@@ -243,6 +249,8 @@ def squeeze(network: Network, *indices: str) -> Network:
 def _chosen(network: Network, site: str, cores: Iterable[str] | None) -> set[str]:
     if site not in network.sites:
         raise unknown(network, site, "site", network.sites)
+    if cores is not None and not isinstance(cores, Iterable):
+        raise unknown(network, cores, "core", network.cores)
     chosen = [cores] if isinstance(cores, str) else list(network.cores if cores is None else cores)
     for name in chosen:
         if name not in network.cores:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from tenslora.spec import Core, Network, core_shape
+from tenslora.algebra.edit import frozen_cores
+from tenslora.spec import Core, Network, complete_sizes, core_shape
 
-__all__ = ["Redundancy", "rank_cap", "rank_ends", "redundancies"]
+__all__ = ["Redundancy", "excess", "rank_cap", "rank_ends", "redundancies"]
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,28 @@ class Redundancy:
         )
 
 
-def redundancies(network: Network, sizes: Mapping[str, int]) -> tuple[Redundancy, ...]:
+def redundancies(
+    network: Network, sizes: Mapping[str, int], frozen: Collection[str] = ()
+) -> tuple[Redundancy, ...]:
     """Find the bonds that are larger than what either side of them can carry.
 
     Law: a bond between two cores is a product of two matrices, whose rank is at most the smaller of
     the other sides; target indices on both cores are fixed and count on neither. A product of a
-    larger inner size is also one of that size. It is asked of cores that stand in one place.
+    larger inner size is also one of that size. It is asked of cores that stand in one place, and of
+    bonds that no frozen core and no ``eye`` holds: these cannot become what a smaller core is.
 
     Parameters
     ----------
     network : the equation.
     sizes : the size of every index, ranks included.
+    frozen : cores that are not trained.
+
+    Raises
+    ------
+    SizeError
+        E202 for a size that is missing, and others of sizes that do not fit the equation.
+    SpecError
+        E120 for a frozen core that is not there.
 
     Examples
     --------
@@ -53,13 +65,22 @@ def redundancies(network: Network, sizes: Mapping[str, int]) -> tuple[Redundancy
     >>> print(*redundancies(n, {"layer": 2, "out": 4, "in": 6, "r": 5}))
     bond r has rank 5, 1 above the 4 that its ends can carry: 20 parameters are redundant
     """
+    return excess(network, complete_sizes(network, sizes), frozen_cores(network, frozen))
+
+
+def excess(
+    network: Network, sizes: Mapping[str, int], frozen: Collection[str]
+) -> tuple[Redundancy, ...]:
+    """Find what :func:`redundancies` does, of sizes and cores that are known to fit."""
     found = []
+    fixed = {index for name in frozen for index in network.cores[name].indices}
+    fixed |= {i for t in network.terms for c in t.cores if c.name == "eye" for i in c.indices}
     places = [core.name for term in network.terms for core in term.cores]
     repeated = {
         i for t in network.terms for c in t.cores if places.count(c.name) > 1 for i in c.indices
     }
     for bond in network.bonds:
-        cap = None if bond in repeated else rank_cap(network, bond, sizes)
+        cap = None if bond in repeated | fixed else rank_cap(network, bond, sizes)
         if cap is not None and sizes[bond] > cap:
             lost = _parameters(network, sizes) - _parameters(network, {**sizes, bond: cap})
             found.append(Redundancy(bond, sizes[bond], cap, lost))
@@ -116,7 +137,7 @@ def rank_ends(network: Network, bond: str) -> tuple[tuple[tuple[str, ...], ...],
     -------
     tuple or None
         For each term with the bond, the indices of each end that bounds it; ``None`` where a term
-        holds the bond in one core, or in three or more.
+        holds the bond in one core, or in three or more, or in an ``eye`` that ties it to several.
 
     Examples
     --------
@@ -129,7 +150,7 @@ def rank_ends(network: Network, bond: str) -> tuple[tuple[tuple[str, ...], ...],
         if bond not in term.indices:
             continue
         ends = [core for core in term.cores if bond in core.indices]
-        if len(ends) != 2:
+        if len(ends) != 2 or any(core.name == "eye" and len(core.slots) > 2 for core in ends):
             return None
         target = set(network.target.indices)
         batch = target.intersection(*(core.indices for core in ends))

@@ -13,9 +13,10 @@ from typing import Any
 
 from tenslora.algebra.bonds import drop_unit_bonds, join_bonds
 from tenslora.algebra.constants import eliminate
+from tenslora.algebra.edit import frozen_cores
 from tenslora.algebra.merging import absorb, merge
 from tenslora.algebra.step import Rewrite
-from tenslora.spec import Network
+from tenslora.spec import Network, complete_sizes
 
 __all__ = [
     "Rewrite",
@@ -81,6 +82,13 @@ def simplify(
     sizes : the size of every index.
     frozen : cores that are not trained; they are neither merged nor absorbed.
 
+    Raises
+    ------
+    SizeError
+        E202 for a size that is missing, and others of sizes that do not fit the equation.
+    SpecError
+        E120 for a frozen core that is not there.
+
     Examples
     --------
     >>> from tenslora.spec import parse
@@ -94,8 +102,8 @@ def simplify(
     merge B and M over r: W[out in] = B[out t] A[t in]
     """
     steps: list[Rewrite] = []
-    known: Mapping[str, int] = dict(sizes)
-    held = network
+    known: Mapping[str, int] = complete_sizes(network, sizes)
+    frozen, held = frozen_cores(network, frozen), network
     while (step := _next(held, known, frozen)) is not None:
         steps.append(step)
         held, known = step.after, step.sizes

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, SupportsIndex
 
-from tenslora.algebra.redundancy import rank_cap
+from tenslora.algebra.redundancy import excess
 from tenslora.budget import count_parameters, fit_ranks
 from tenslora.errors import RedundantRankWarning, SizeError
 from tenslora.spec import Network, complete_sizes, is_count
@@ -131,15 +131,10 @@ def _refuse_absurd(network: Network, sizes: Mapping[str, int]) -> None:
 def _warn_redundant(
     network: Network, sizes: Mapping[str, int], frozen: frozenset[str] = frozenset()
 ) -> None:
-    """Warn of a rank that a smaller one could replace: not where a core that holds it is frozen."""
-    fixed = {index for name in frozen for index in network.cores[name].indices}
-    for bond in network.bonds:
-        if bond in fixed:
-            continue
-        cap = rank_cap(network, bond, sizes)
-        if cap is not None and sizes[bond] > cap:
-            text = (
-                f"W201: rank {bond}={sizes[bond]} is above {cap}, all that its mode can carry in "
-                f"{network}: the extra parameters are redundant. Lower it to {cap}."
-            )
-            warnings.warn(text, RedundantRankWarning, stacklevel=4)
+    """Warn of a rank that a smaller one could replace."""
+    for one in excess(network, sizes, frozen):
+        text = (
+            f"W201: rank {one.bond}={one.size} is above {one.cap}, all that its mode can carry in "
+            f"{network}: the extra parameters are redundant. Lower it to {one.cap}."
+        )
+        warnings.warn(text, RedundantRankWarning, stacklevel=4)

@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from tenslora.algebra import modify as unary
-from tenslora.errors import FamilyError
+from tenslora.errors import FamilyError, SpecError
 from tenslora.family.carrying import carried, turned
 from tenslora.family.family import Family, family
 from tenslora.family.registry import resolve
+from tenslora.family.settings import known_cores
 from tenslora.init import InitRule
 from tenslora.spec import Network
 
@@ -149,7 +150,7 @@ def rename(value: Like, names: Mapping[str, str] | None = None, **named: str) ->
     Raises
     ------
     SpecError
-        E120 for a name that there is not, or one that is taken.
+        E120 for a name that there is not, or one that is taken, reserved or no name.
 
     Examples
     --------
@@ -157,6 +158,9 @@ def rename(value: Like, names: Mapping[str, str] | None = None, **named: str) ->
     'W[out in] = U[out s] A[s in]'
     """
     one = resolve(value)
+    if names is not None and not isinstance(names, Mapping):
+        what = f"rename({one.label}, {names!r}): that is no mapping from old names to new ones"
+        raise SpecError("E120", what, advice="Write rename(f, A='U') or rename(f, {'in': 'inp'}).")
     new = {**(names or {}), **named}
     network = unary.rename(one.network, **new)
     moved = replace(one, ranks={new.get(b, b): r for b, r in one.ranks.items()})
@@ -211,8 +215,8 @@ def squeeze(value: Like, *indices: str, **changes: Any) -> Family:
     return _like(kept, unary.squeeze(one.network, *indices), **changes)
 
 
-def freeze(value: Like, *cores: str, **changes: Any) -> Family:
-    """Draw these cores once and do not train them.
+def freeze(value: Like, *cores: str | Iterable[str], **changes: Any) -> Family:
+    """Draw these cores once and do not train them; a list of names is as good as the names.
 
     Raises
     ------
@@ -225,8 +229,14 @@ def freeze(value: Like, *cores: str, **changes: Any) -> Family:
     ['A']
     """
     one = resolve(value)
-    changes.setdefault("frozen", one.frozen | set(cores))
+    names = [n for core in cores for n in _names(core)]
+    known_cores(one.network, "freeze", names)
+    changes.setdefault("frozen", one.frozen | set(names))
     return _like(one, one.network, **changes)
+
+
+def _names(cores: object) -> list[Any]:
+    return list(cores) if isinstance(cores, (list, tuple, set, frozenset)) else [cores]
 
 
 def _keep_scale(one: Family, gone: Collection[str], how: str, changes: Mapping[str, Any]) -> None:

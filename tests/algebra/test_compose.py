@@ -287,11 +287,19 @@ def test_shared_cores_stay_one_array():
 
 ERRORS = {
     "unknown core": (lambda: one.rename(LORA, X="Y"), "E120: 'X' is no core or index"),
+    "reserved": (lambda: one.rename(LORA, A="eye"), "E120: A of .* become the constant 'eye'"),
+    "no name": (lambda: one.rename(LORA, A="a b"), "E120: 'a b' for A of .* is no name"),
+    "a number": (lambda: one.rename(LORA, r=3), "E120: 3 for r of .* is no name"),
     "taken": (lambda: one.rename(LORA, B="A"), "E120: 'A' would stand for two things"),
     "target": (lambda: two.add(LORA, parse("W[out in] = T[out in]")), "E121: the sum of"),
     "hadamard": (lambda: two.hadamard(LORA, parse("W[out in] = T[out in]")), "E121"),
     "kron": (lambda: two.kron(LORA, parse("W[out in] = T[out in]")), "E121: .* same sites"),
     "kron names": (lambda: two.kron(LORA, LORA, out=("a",)), r"E122: out=\('a',\)"),
+    "kron twice": (
+        lambda: two.kron(LORA, LORA, out=("a", "b"), in_=("a", "c")),
+        "E122: 'a' would stand twice in the target of the Kronecker product\n  Give out=",
+    ),
+    "kron number": (lambda: two.kron(LORA, LORA, out=("a", 3)), "E120: 3 for a part of out"),
     "compose": (lambda: two.compose(LORA, parse("W[out in] = T[out in]")), "E121"),
     "lengths": (
         lambda: two.compose(
@@ -303,8 +311,13 @@ ERRORS = {
         lambda: two.compose(parse("W[a b] = T[a b]"), parse("W[c a] = T[c a]")),
         "E122: 'a' is an output of",
     ),
-    "share": (lambda: two.add(LORA, LORA, share=["X"]), "E120: core 'X' is not in both"),
+    "share": (lambda: two.add(LORA, LORA, share=["X"]), "E120: 'X' is not in both"),
+    "share in a product": (
+        lambda: two.hadamard(LORA, LORA, share=["r"]),
+        "E120: core 'r' is not in both",
+    ),
     "site": (lambda: one.tie(LORA, "proj"), "E120: 'proj' is no site"),
+    "cores of tie": (lambda: one.tie(LORA, "layer", 3), "E120: 3 is no core"),
     "core of tie": (lambda: one.tie(LORA, "layer", ["X"]), "E120: 'X' is no core"),
     "nothing left": (
         lambda: one.tie(parse("W[k out in] = d[k] T[out in]"), "k"),
@@ -322,6 +335,10 @@ ERRORS = {
     "split taken": (lambda: one.split(LORA, "out", "r", "s"), "E120: 'r' is an index"),
     "split unknown": (lambda: one.split(LORA, "x", "a", "b"), "E120: 'x' is no index"),
     "join": (lambda: one.join(LORA, "out", "in", into="x"), "E122: out in .* side by side"),
+    "join nothing": (lambda: one.join(LORA, into="x"), "E122: nothing of .* joined into 'x'"),
+    "join one twice": (lambda: one.join(LORA, "out", "out", into="x"), "E122: out, out of"),
+    "join into none": (lambda: one.join(LORA, "out", "r", into="a b"), "E120: 'a b' for out r"),
+    "split into none": (lambda: one.split(LORA, "out", "a", "1"), "E120: '1' for a part of out"),
     "join unknown": (lambda: one.join(LORA, "a", "b", into="x"), "E120"),
     "restrict": (lambda: one.restrict(LORA, "out"), "E120: 'out' is no site"),
     "eye": (

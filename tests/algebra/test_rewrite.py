@@ -16,6 +16,7 @@ from tenslora.algebra import normal_form, redundancies, same, simplify
 from tenslora.algebra.dimension import dimension
 from tenslora.algebra.drawn import drawn_arrays, evaluate
 from tenslora.algebra.modify import rename
+from tenslora.algebra.redundancy import rank_cap
 from tenslora.spec import Core, Network, Term, core_shape, parse
 from tenslora.testing import dense, networks, sized_networks
 
@@ -176,6 +177,61 @@ def test_what_is_called_redundant_adds_no_dimension(data):
 def test_one_array_in_two_places_is_not_called_redundant():
     network = parse("W[out in] = B[out r] M[r s] M[s t] A[t in]")
     assert redundancies(network, {"out": 9, "in": 9, **dict.fromkeys("rst", 3)}) == ()
+
+
+SIZES = {"out": 10, "in": 3, "r": 5}
+
+
+def test_a_frozen_core_makes_no_rank_redundant():
+    """B is a draw: at r = 5 W has 15 dimensions, at the cap of 3 it would have 9."""
+    network = parse("W[out in] = B[out r] A[r in]")
+    assert [r.cap for r in redundancies(network, SIZES)] == [3]
+    assert redundancies(network, SIZES, ["B"]) == redundancies(network, SIZES, "B") == ()
+    dims = []
+    for rank in (5, 3):
+        sizes = {**SIZES, "r": rank}
+        arrays = drawn_arrays(network, sizes, seed=1)
+        value = partial(free_value, network, sizes, arrays["B"])
+        dims.append(dimension(value, {"A": arrays["A"]}))
+    assert dims == [15, 9]
+
+
+def free_value(network, sizes, frozen, held):
+    return evaluate(network, sizes, {"B": frozen, **held})
+
+
+@pytest.mark.parametrize("ties", ["eye[a b c] d[c]", "eye[a b]"])
+def test_a_rank_that_an_eye_ties_is_not_called_redundant(ties):
+    """It cannot be cut down alone: eye has one size."""
+    network = parse(f"W[out in] = U[out a] V[in b] {ties}")
+    sizes = {"out": 2, "in": 4, **dict.fromkeys(network.bonds, 3)}
+    assert redundancies(network, sizes) == ()
+    assert "c" not in sizes or rank_cap(network, "c", sizes) is None
+
+
+LAWS = {
+    "simplify": simplify,
+    "redundancies": redundancies,
+    "absorb": algebra.absorb,
+    "merge": algebra.merge,
+    "drop_unit_bonds": algebra.drop_unit_bonds,
+    "join_bonds": algebra.join_bonds,
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_sizes_and_frozen_cores_that_are_not_there(law):
+    network = parse("W[out in] = B[out r] A[r in]")
+    with pytest.raises(tl.TensloraError, match=r"E202: missing: .*rank of r") as info:
+        LAWS[law](network, {"out": 3, "in": 4})
+    assert "Give r=..." in str(info.value)
+    with pytest.raises(tl.TensloraError, match="E201: 'x' is no index"):
+        LAWS[law](network, {**SIZES, "x": 3})
+    if law not in ("drop_unit_bonds", "join_bonds"):
+        with pytest.raises(tl.TensloraError, match="E120: 'b' is no core"):
+            LAWS[law](network, SIZES, ["b"])
+    with pytest.raises(tl.TensloraError, match="E120: 'b' is no core"):
+        normal_form(network, ["b"])
 
 
 def test_public_names():

@@ -151,6 +151,7 @@ def test_freeze():
     frozen = tl.freeze("lora", "A")
     assert frozen.frozen == {"A"}
     assert frozen.bind(SIZES, r=2).trainable_parameters == 2 * 3 * 4 * 2
+    assert tl.freeze("lora", ["A"]) == frozen
     with pytest.raises(tl.TensloraError, match="E301"):
         tl.freeze("lora", "X")
     with pytest.raises(tl.TensloraError, match=r"E30[34]"):
@@ -275,9 +276,36 @@ def test_built_families_bind_and_start(make, target, modes):
     assert Family.from_json(made.to_json()) == made
 
 
+def test_modes_in_one_text():
+    target = "W[layer (head head_dim) in]"
+    one = tl.cp(target, "in (head head_dim)")
+    assert one == tl.cp(target, ["in", "(head head_dim)"])
+    assert tl.cp(target, "in head head_dim") == tl.cp(target, ["in", "head", "head_dim"])
+
+
 ERRORS = {
     "unknown mode": (lambda: tl.tucker("W[out in]", ["out", "x"]), "E124: mode 'x' is no index"),
     "twice": (lambda: tl.cp("W[out in]", ["out", "in", "in"]), "E124: .* stands twice"),
+    "names twice": (
+        lambda: tl.tucker("W[out in]", names={"in": "A", "out": "A"}),
+        "E120: names gives 'A', which is the name of 'in', to 'out' of",
+    ),
+    "names eye": (
+        lambda: tl.tucker("W[out in]", names={"in": "eye"}),
+        "E120: the core 'in' of .* would become the constant 'eye'\n  eye and ones are constants",
+    ),
+    "names target": (
+        lambda: tl.tensor_train("W[out in]", names={"in": "W"}),
+        "E120: names gives 'W', which is the target",
+    ),
+    "names number": (lambda: tl.cp("W[out in]", names={"in": 3}), "E120: 3 for the core 'in'"),
+    "rename": (lambda: tl.rename("lora", A="eye"), "E120: A of .* would become the constant"),
+    "rename number": (lambda: tl.rename("lora", A=3), "E120: 3 for A of .* is no name"),
+    "rename list": (lambda: tl.rename("lora", ["A"]), "E120: rename.* is no mapping"),
+    "freeze number": (lambda: tl.freeze("lora", 3), "E301: freeze names 3, no core"),
+    "modes of numbers": (lambda: tl.cp("W[out in]", [1, 2]), "E124: modes=.* neither a text nor"),
+    "modes of tuples": (lambda: tl.cp("W[out in]", [("out", "in")]), "E124: modes=.* neither"),
+    "mode number": (lambda: tl.cp("W[out in]", 3), "E124: modes=3 is neither a text nor a list"),
     "missing": (lambda: tl.cp("W[out in]", ["out"]), "E124: feature 'in' .* is in no mode"),
     "equation": (lambda: tl.cp("W[out in] = A[out in]"), "E124: .* is not the target"),
     "names": (lambda: tl.cp("W[out in]", names={"x": "Y"}), "E124: names has 'x'"),

@@ -39,6 +39,16 @@ def test_a_lawful_family_in_all_ways_to_name_it():
     assert_lawful("W[out in] = B[out r] A[r in]", {"in": 7}, out=3, r=1)
 
 
+@pytest.mark.parametrize("names", [("x1", "x2"), ("y0", "y1"), ("x0", "x0_x")])
+def test_names_that_the_laws_use_themselves(names):
+    """A lawful family is lawful under any names of its own."""
+    assert_lawful(tl.split("tenslora.att", "head", *names))
+
+
+def test_names_of_the_other_network_of_a_law():
+    assert_lawful("W[z Y X] = A[Y X]")
+
+
 def test_default_ranks_are_kept():
     assert small_sizes(LORA, dict(LORA(r=3).ranks))["r"] == 3
 

@@ -88,8 +88,9 @@ class _Truth:
     def partner(self, rows: tuple[str, ...], columns: tuple[str, ...], sizes: _Sizes) -> _Other:
         """Another network over the same sites, with names of this one's cores and bonds."""
         sites = self.network.sites
-        bond = next(iter(self.network.bonds), "z")
-        one, two = [*self.network.cores, "Y", "X"][:2]
+        bond = next(iter(self.network.bonds), self.free("z"))
+        spare = [name for name in ("Y", "X", "Z") if name != self.network.target.name]
+        one, two = [*self.network.cores, *spare][:2]
         slots = [(i,) for i in sites]
         target = Core(self.network.target.name, (*slots, rows, columns))
         left = Core(one, (*((i,) for i in (*sites, *rows)), (bond,)))
@@ -185,12 +186,13 @@ def _sites(f: _Truth) -> None:
 
 def _split(f: _Truth) -> None:
     for index in f.some(f.network.indices):
-        made = unary.split(f.network, index, "y0", "y1")
+        y0, y1 = f.free("y0"), f.free("y1")
+        made = unary.split(f.network, index, y0, y1)
         for parts in ((f.sizes[index], 1), (1, f.sizes[index])):
-            sizes = {**f.sizes, "y0": parts[0], "y1": parts[1]}
+            sizes = {**f.sizes, y0: parts[0], y1: parts[1]}
             wanted = f.w.reshape(core_shape(made.target, sizes))
             f.check(f"split {index}", made, f.cores, sizes, wanted)
-        equal("3", f.bound, f"{index} joined", unary.join(made, "y0", "y1", into=index), f.network)
+        equal("3", f.bound, f"{index} joined", unary.join(made, y0, y1, into=index), f.network)
 
 
 def _squeezed(f: _Truth) -> None:

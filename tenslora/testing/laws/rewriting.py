@@ -18,6 +18,7 @@ from tenslora.algebra import (
     redundancies,
     simplify,
 )
+from tenslora.algebra.edit import fresh
 from tenslora.algebra.modify import rename
 from tenslora.family import Bound
 from tenslora.spec import Core, Network, Term, core_shape, parse
@@ -95,11 +96,12 @@ def _count(network: Network, sizes: Mapping[str, int]) -> int:
 
 def _check_redundancies(bound: Bound) -> None:
     """At the cap that is reported, W of that bond is no less: nothing is redundant any more."""
-    for found in redundancies(bound.network, bound.sizes):
+    frozen = bound.family.frozen
+    for found in redundancies(bound.network, bound.sizes, frozen):
         if not 1 <= found.cap < found.size or found.parameters < 0:
             fail("3", bound, f"redundant bond: {found}")
         less = {**bound.sizes, found.bond: found.cap}
-        left = [r.bond for r in redundancies(bound.network, less)]
+        left = [r.bond for r in redundancies(bound.network, less, frozen)]
         if found.bond in left:
             fail("3", bound, f"bond {found.bond} is still redundant at {found.cap}")
 
@@ -114,7 +116,8 @@ def _check_normal_form(bound: Bound, chance: random.Random) -> None:
 def _rewritten(network: Network, chance: random.Random) -> Network:
     """The same equation under other names, its cores, slots and terms in another order."""
     old = [*network.cores, *network.bonds]
-    new = [f"x{n}" for n in range(len(old))]
+    taken = {network.target.name, *network.cores, *network.indices}
+    new = [fresh("x0", taken, taken) for _ in old]
     renamed = rename(network, **dict(zip(old, chance.sample(new, len(new)), strict=True)))
     orders = {n: chance.sample(range(len(c.slots)), len(c.slots)) for n, c in renamed.cores.items()}
 
