@@ -19,49 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import tenslora
 from tenslora.errors import RedundantRankWarning, TensloraError
 from tenslora.testing.architectures import ARCHITECTURES, Architecture
+from tenslora.testing.bench import LORA, Bench
+from tenslora.testing.spreading import WAYS, spread_outcomes
 
 __all__ = ["ABILITIES", "outcomes", "table"]
 
-_LORA = "W[layer proj out in] = B[layer proj out r] A[layer proj r in]"
 _HEADS = (
     "W[layer proj (head head_dim) in] = "
     "U[in a] V[head_dim b] H[head c] P[proj d] D[layer e] G[a b c d e]"
 )
-
-
-class _Bench:
-    """A model of an architecture, and its inputs; ``attach`` puts random numbers into all cores."""
-
-    def __init__(self, architecture: Architecture) -> None:
-        self.architecture = architecture
-        with torch.random.fork_rng():
-            self.model = architecture.make().double().eval()
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                gain = parameter.ndim == 1 and name.endswith("weight")
-                parameter.copy_(1 + 0.1 * drawn if gain else 0.2 * drawn)
-
-    def run(self, model: nn.Module | None = None) -> Tensor:
-        out = (self.model if model is None else model)(**self.architecture.inputs())
-        return out if isinstance(out, Tensor) else out[0]  # type: ignore[no-any-return]
-
-    def attach(self, equation: str = _LORA, **options: Any) -> tenslora.Adapter:
-        targets = list(self.architecture.attention)
-        settings = {"targets": targets, "ranks": 2, **options}
-        adapter = tenslora.attach(self.model, equation, **settings)
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in adapter.parameters():
-                drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                parameter.copy_(0.5 * drawn)
-        return adapter
 
 
 def _equal(found: Tensor, wanted: Tensor) -> None:
@@ -73,19 +44,19 @@ def _differ(found: Tensor, other: Tensor) -> None:
         raise AssertionError("the adapter changes nothing")
 
 
-def _every_layer(bench: _Bench, folder: Path) -> None:
+def _every_layer(bench: Bench, folder: Path) -> None:
     before = bench.run()
     bench.attach(targets="all-linear")
     _differ(bench.run(), before)
 
 
-def _heads(bench: _Bench, folder: Path) -> None:
+def _heads(bench: Bench, folder: Path) -> None:
     before = bench.run()
     bench.attach(_HEADS)
     _differ(bench.run(), before)
 
 
-def _train(bench: _Bench, folder: Path) -> None:
+def _train(bench: Bench, folder: Path) -> None:
     adapter = bench.attach()
     weights = torch.arange(bench.run().numel(), dtype=torch.float64).cos()
 
@@ -100,7 +71,7 @@ def _train(bench: _Bench, folder: Path) -> None:
         raise AssertionError("a step down the gradient goes up")
 
 
-def _merge(bench: _Bench, folder: Path) -> None:
+def _merge(bench: Bench, folder: Path) -> None:
     before = {key: value.clone() for key, value in bench.model.state_dict().items()}
     adapter = bench.attach()
     output = bench.run()
@@ -115,7 +86,7 @@ def _merge(bench: _Bench, folder: Path) -> None:
         raise AssertionError("the weights are not what they were")
 
 
-def _save(bench: _Bench, folder: Path) -> None:
+def _save(bench: Bench, folder: Path) -> None:
     base = copy.deepcopy(bench.model)
     bench.attach().save(folder / "a.safetensors")
     tenslora.load(base, folder / "a.safetensors")
@@ -123,7 +94,7 @@ def _save(bench: _Bench, folder: Path) -> None:
         raise AssertionError("what was loaded is not what was saved")
 
 
-def _export(bench: _Bench, folder: Path) -> None:
+def _export(bench: Bench, folder: Path) -> None:
     import peft
 
     base = copy.deepcopy(bench.model)
@@ -134,7 +105,7 @@ def _export(bench: _Bench, folder: Path) -> None:
     _equal(bench.run(theirs.base_model.model.eval()), bench.run())
 
 
-def _read(bench: _Bench, folder: Path) -> None:
+def _read(bench: Bench, folder: Path) -> None:
     base = copy.deepcopy(bench.model)
     bench.attach().export_lora(folder / "lora", rank=4)
     bench.model = base
@@ -143,17 +114,17 @@ def _read(bench: _Bench, folder: Path) -> None:
     _differ(bench.run(), before)
 
 
-def _peft(bench: _Bench, folder: Path) -> None:
+def _peft(bench: Bench, folder: Path) -> None:
     import peft
 
     base, hand = copy.deepcopy(bench.model), copy.deepcopy(bench.model)
     targets = list(bench.architecture.attention)
-    settings: dict[str, Any] = {"family": _LORA, "ranks": 2, "target_modules": targets}
+    settings: dict[str, Any] = {"family": LORA, "ranks": 2, "target_modules": targets}
     config = tenslora.TensLoraConfig(**settings, init_weights=False)
     made: Any = peft.get_peft_model(bench.model, config).eval()
     before = bench.run(base)
     _differ(bench.run(made), before)
-    adapter = tenslora.attach(hand, _LORA, targets=list(bench.architecture.attention), ranks=2)
+    adapter = tenslora.attach(hand, LORA, targets=list(bench.architecture.attention), ranks=2)
     there = made.base_model.shared.adapters["default"]
     with torch.no_grad():
         for name, bank in adapter.banks.items():
@@ -167,7 +138,7 @@ def _peft(bench: _Bench, folder: Path) -> None:
 
 
 #: What is tried, by the name of its column.
-ABILITIES: dict[str, Callable[[_Bench, Path], None]] = {
+ABILITIES: dict[str, Callable[[Bench, Path], None]] = {
     "every linear layer": _every_layer,
     "by heads": _heads,
     "train": _train,
@@ -180,7 +151,7 @@ ABILITIES: dict[str, Callable[[_Bench, Path], None]] = {
 
 
 def outcomes(architecture: Architecture) -> dict[str, str]:
-    """Try everything on one architecture: ``yes``, or the code of the error that tells why not.
+    """Try what one process does on an architecture: ``yes``, or the code of the error that is told.
 
     Raises
     ------
@@ -192,7 +163,7 @@ def outcomes(architecture: Architecture) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore", RedundantRankWarning)
             try:
-                ability(_Bench(architecture), Path(folder))
+                ability(Bench(architecture), Path(folder))
                 found[name] = "yes"
             except TensloraError as error:
                 found[name] = error.code
@@ -201,20 +172,22 @@ def outcomes(architecture: Architecture) -> dict[str, str]:
 
 def table(kept: dict[str, dict[str, str]]) -> str:
     """Return the outcomes as a table in Markdown."""
-    rows = [("architecture", "layout", *ABILITIES), ("---",) * (2 + len(ABILITIES))]
+    columns = (*ABILITIES, *WAYS)
+    rows = [("architecture", "layout", *columns), ("---",) * (2 + len(columns))]
     layouts = {a.name: a.layout for a in ARCHITECTURES}
     for name, found in kept.items():
-        rows.append((name, layouts[name], *(found[ability] for ability in ABILITIES)))
+        rows.append((name, layouts[name], *(found[column] for column in columns)))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def main(path: str) -> None:
     """Try everything on every architecture that is installed, and write the outcomes."""
     kept = json.loads(Path(path).read_text("utf-8")) if Path(path).exists() else {}
-    for architecture in ARCHITECTURES:
-        if architecture.name == "timm's ViT" and importlib.util.find_spec("timm") is None:
-            continue
-        kept[architecture.name] = outcomes(architecture)
+    timm = importlib.util.find_spec("timm") is not None
+    there = [a for a in ARCHITECTURES if timm or a.name != "timm's ViT"]
+    spread = spread_outcomes([architecture.name for architecture in there])
+    for architecture in there:
+        kept[architecture.name] = {**outcomes(architecture), **spread[architecture.name]}
     kept = {a.name: kept[a.name] for a in ARCHITECTURES if a.name in kept}
     Path(path).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
