@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import tenslora as tl
 from tenslora.family import Bound, Family
@@ -55,6 +54,7 @@ class Stack(nn.Module):
     def __init__(self, layers: int, width: int, narrow: int | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Layer(width, narrow or width) for _ in range(layers))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         for layer in self.layers:
@@ -65,7 +65,7 @@ class Stack(nn.Module):
             for other in outputs[1:]:
                 repeats = total.shape[-1] // other.shape[-1]
                 total = total + (other if repeats == 1 else other.repeat(1, repeats))
-            x = functional.layer_norm(total, total.shape[-1:])
+            x = self.norm(total)
         raise ValueError("a stack has at least one layer")
 
 

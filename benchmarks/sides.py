@@ -85,7 +85,14 @@ def _floor(
 
 
 def _ours(
-    case: Case, model: nn.Module, family: str, ranks: object, banks: Banks, values: Values
+    case: Case,
+    model: nn.Module,
+    family: str,
+    ranks: object,
+    banks: Banks,
+    values: Values,
+    *,
+    recompute: bool = False,
 ) -> Side:
     """tenslora.attach, as any user calls it."""
     sizes = {}
@@ -99,6 +106,7 @@ def _ours(
             ranks=ranks,  # type: ignore[arg-type]
             sizes=sizes,
             dtype=next(model.parameters()).dtype,
+            recompute=recompute,
         )
     for key, bank in adapter.banks.items():
         with torch.no_grad():
@@ -248,6 +256,7 @@ SIDES: Mapping[str, Callable[..., Side]] = {
     "PEFT": _peft,
     "PEFT again": _peft,
     "tenslora": _ours,
+    "tenslora, recompute": partial(_ours, recompute=True),
     "hand": partial(_hand, form="function"),
     "hand, plain autograd": partial(_hand, form="plain"),
     "rebuild": partial(_naive, kind="rebuild"),

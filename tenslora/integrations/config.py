@@ -90,6 +90,9 @@ class TrainingConfig:
         "cpu", "the machine to plan for: cpu, h200-bf16, or a file of tenslora tune", str
     )
     bf16: bool = _option(False, "compute in bfloat16 where it is safe (autocast)", bool)
+    recompute: bool = _option(
+        False, "keep next to nothing of the adapter for backward; some more time", bool
+    )
     seeds: tuple[int, ...] = _option((0,), "one run for each seed", int, many=True)
 
     def to_dict(self) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def attach_method(
         seed=seed,
         sizes=method.sizes,
         plan={"profile": config.profile},
+        recompute=config.recompute,
     )
     return adapter, adapter.design.train
 

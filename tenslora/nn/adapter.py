@@ -16,6 +16,7 @@ from tenslora.family import Bound, Family, Wrapper
 from tenslora.nn import install, merge, summary
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
+from tenslora.nn.norms import NormHook
 from tenslora.nn.site import Site
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Adapter:
         self.name, self.design, self.banks = name, design, dict(banks)
         self.module = nn.ModuleDict(self.banks)  # what stands at root.tenslora[name]
         self.hooks = install.make_hooks(registry, self.banks)
+        self.norm_hook = NormHook(registry)
         self.merged_weights: list[merge.MergedWeight] = []
         self.before_training: dict[str, Tensor] = {}
         self.attached = False

@@ -51,6 +51,7 @@ def attach(
     sites: Iterable[Site] | None = None,
     block: int | None = None,
     plan: Mapping[str, Any] | None = None,
+    recompute: bool = False,
 ) -> Adapter:
     """Attach an adapter to a model, in place, without changing its modules.
 
@@ -88,6 +89,10 @@ def attach(
     plan : what :meth:`tenslora.Bound.plan` is asked, such as
         ``{"profile": "h200-bf16", "tokens": 8192}``. It changes how fast the adapter is, nothing
         else, and is not saved: another machine plans anew.
+    recompute : keep next to nothing for the backward pass: the thin product of x is computed again
+        there, and x itself where a normalisation (``LayerNorm``, ``RMSNorm``) gave it, from what
+        that has kept. It takes some time, changes no number, and is not saved. For updates that are
+        added in place.
 
     Raises
     ------
@@ -125,7 +130,16 @@ def attach(
         trained_modules(model, train, found, registry),
         wrapper,
     )
-    adapter = build(model, design, name, seed=seed, dtype=dtype, device=device, plan=plan)
+    adapter = build(
+        model,
+        design,
+        name,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        plan=plan,
+        recompute=recompute,
+    )
     install.attach(adapter)
     return adapter
 
@@ -140,6 +154,7 @@ def build(
     device: torch.device | str | None = None,
     real: bool = False,
     plan: Mapping[str, Any] | None = None,
+    recompute: bool = False,
 ) -> Adapter:
     """Make an adapter with its banks, beside the model.
 
@@ -147,7 +162,15 @@ def build(
     meta device.
     """
     banks = make_banks(
-        model, design, name, seed=seed, dtype=dtype, device=device, real=real, plan=plan
+        model,
+        design,
+        name,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        real=real,
+        plan=plan,
+        recompute=recompute,
     )
     registry = registry_of(model)
     registry = Registry() if registry is None else registry
@@ -165,6 +188,7 @@ def make_banks(
     real: bool = False,
     keep_frozen: bool = True,
     plan: Mapping[str, Any] | None = None,
+    recompute: bool = False,
 ) -> dict[str, Bank]:
     """Make the bank of each group, with its first values; the arguments are those of `build`."""
     check_planning(plan)
@@ -191,6 +215,7 @@ def make_banks(
             keep_frozen=keep_frozen,
             plan=plan,
             wrapper=design.wrapper,
+            recompute=recompute,
         )
         if design.wrapper is not None:
             check_wrapped(model, bank)

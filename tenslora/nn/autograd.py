@@ -15,6 +15,7 @@ __all__ = [
     "forget_graphs",
     "graph_task",
     "has_modes",
+    "in_checkpoint",
     "in_transform",
     "is_quiet",
     "plain_only",
@@ -54,6 +55,14 @@ def saved_tensor_frame() -> Any:
         return None
     hooks = _top_hooks(False)
     return None if hooks is None else hooks[1]
+
+
+def in_checkpoint() -> bool:
+    """Whether what is saved now belongs to a segment of non-reentrant checkpointing."""
+    if _top_hooks is None:
+        return True
+    hooks = _top_hooks(False)
+    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"
 
 
 def autocast_state(device_type: str) -> torch.dtype | None:

@@ -47,6 +47,7 @@ class Bank(nn.Module):
     plan : options of :meth:`tenslora.Bound.plan`: the machine, the tokens, a limit on memory.
     wrapper : what the family stands in, if it does. Its own tensors are parameters here too. Under
         a router every weight is a site for each expert.
+    recompute : whether what backward needs is computed again there, not kept.
 
     A trained core is a parameter, a frozen one a buffer; both have the core's name.
 
@@ -70,6 +71,7 @@ class Bank(nn.Module):
         keep_frozen: bool = True,
         plan: Mapping[str, Any] | None = None,
         wrapper: Wrapper | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.adapter, self.group = adapter, group
@@ -79,7 +81,7 @@ class Bank(nn.Module):
             experts = bound.sizes[wrapper.over]
             self.sites = tuple(site for site in self.weights for _ in range(experts))
             self.grid = grid.beside(wrapper.over, experts)
-        self.planning = dict(plan or {})
+        self.planning, self.recompute = dict(plan or {}), recompute
         # as text: a captured graph takes a text for a constant, and a float for an input
         self._scale, self._dropout = repr(float(bound.scale)), repr(float(dropout))
         self._kept: Kept | None = None

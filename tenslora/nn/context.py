@@ -27,6 +27,7 @@ from tenslora.nn.autograd import autocast_state, graph_task, has_modes, is_quiet
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank, Hoisted
+    from tenslora.nn.norms import Normed
 
 __all__ = ["OVERRIDES", "Call", "Contexts", "ForwardContext", "Overrides", "SharedInput"]
 
@@ -104,6 +105,7 @@ class ForwardContext:
         self.hoisted: dict[Bank, Hoisted] = {}
         self.inputs: dict[Bank, SharedInput] = {}
         self.readings: dict[Bank, Any] = {}  # as inputs, of groups of whole layers
+        self.normed: Normed | None = None  # what the last normalisation gave
         self.calls: dict[object, bool] = {}
         self.ungraded: set[object] = set()
         self._segments: weakref.WeakSet[Any] | None = None
@@ -236,6 +238,7 @@ class Contexts:
         context = stack.pop()
         context.inputs.clear()
         context.readings.clear()
+        context.normed = None
         if context.task == -1 and context.grad and context.needed:
             with self._lock:
                 self._kept.append(context)
@@ -250,6 +253,12 @@ class Contexts:
         context = stack[-1]
         quiet = context.task == -1 and context.grad is torch.is_grad_enabled() and is_quiet()
         return context if quiet else None
+
+    def innermost(self) -> ForwardContext | None:
+        """The context of the forward that is under way in this thread, or in its backward."""
+        stack = self._stack
+        context = stack[-1] if stack else None
+        return context if context is not None and context.task == graph_task() else None
 
     def enter(self, path: str, bank: Bank, active: bool) -> Call | None:
         """Say how a call of the module at ``path`` runs, ``None`` where its adapter is not active.

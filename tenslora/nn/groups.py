@@ -18,8 +18,8 @@ from tenslora.nn.autograd import autocast_state
 from tenslora.nn.context import Call, SharedInput
 from tenslora.nn.gradients import Books, Piece
 from tenslora.nn.grid import input_key
-from tenslora.nn.product import Add
-from tenslora.nn.reading import Factors, Group, Reading, is_short, read
+from tenslora.nn.product import Add, Again
+from tenslora.nn.reading import Factors, Group, Reading, read
 from tenslora.nn.spans import collide
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Member:
             halves = hoisted.get(bank)
             if halves is None or halves.device != x.device or not can_add(halves.dtype, x.dtype):
                 return None
-        return group.read(x, hoisted, x._version, halves.dtype, dropout)
+        return group.read(x, hoisted, x._version, halves.dtype, dropout, context.normed)
 
     def _added(
         self, reading: Reading, output: Tensor, weight: Tensor, *, own: bool = False
@@ -137,7 +137,8 @@ class Member:
             return self._added(self._alone(x, calls, dtype), output, weight, own=True)
         known = context.readings.get(self.first)
         if known is None or known.group is not self.group or known.x is not x or known.key != key:
-            known = self.group.read(x, context.hoisted, key, dtype, self.group.dropout() or 0.0)
+            dropout = self.group.dropout() or 0.0
+            known = self.group.read(x, context.hoisted, key, dtype, dropout, context.normed)
             context.readings[self.first] = known
         return self._added(known, output, weight)
 
@@ -148,12 +149,13 @@ class Member:
             hoisted[bank] = bank.hoist() if call.hoisted is None else call.hoisted
         firsts = [hoisted[bank].of(site)[0].to(dtype) for bank, site in self.firsts]
         bs = tuple(hoisted[bank].of(site)[1].to(dtype) for bank, site in self.sites)
-        noted = torch.is_grad_enabled() and not (self.group.whole and is_short(x, dtype))
+        noted = self.group.notes(x, dtype)
         a = firsts[0] if len(firsts) == 1 else torch.cat(firsts)
         books = Books(None, (None,) * len(bs)) if noted else None
         factors = Factors(a, [first.shape[0] for first in firsts], bs, books)
         dropout = self.group.dropout() or 0.0
-        return read(self, x, None, factors, self.group.scale, dropout, self.first.training)
+        again = Again(None) if self.first.recompute else None
+        return read(self, x, None, factors, self.group.scale, dropout, self.first.training, again)
 
 
 def can_add(cores: torch.dtype, output: torch.dtype) -> bool:

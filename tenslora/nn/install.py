@@ -13,6 +13,7 @@ from tenslora.nn.autograd import forget_graphs
 from tenslora.nn.bank import Bank
 from tenslora.nn.groups import find_members
 from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
+from tenslora.nn.norms import norms_of
 from tenslora.nn.registry import ATTRIBUTE, Registry
 from tenslora.nn.shards import put, whole
 from tenslora.nn.wrappers import WrappedHook, runner_of
@@ -158,6 +159,9 @@ def add_hooks(adapter: Adapter) -> None:
     _reorder(registry)
     for path, hook in adapter.hooks.items():
         model.get_submodule(path).register_forward_hook(hook, with_kwargs=True)
+    if any(bank.recompute for bank in adapter.banks.values()):
+        for module in norms_of(model):
+            module.register_forward_hook(adapter.norm_hook)
     forget_graphs(model, adapter.hooks)
 
 
@@ -167,6 +171,8 @@ def drop_hooks(adapter: Adapter) -> None:
     paths = [path for path in adapter.hooks if path in modules]
     for path in paths:
         remove_hooks(modules[path], [adapter.hooks[path]])
+    for module in norms_of(adapter.model):
+        remove_hooks(module, [adapter.norm_hook])
     forget_graphs(adapter.model, paths)
     if adapter.name in adapter.registry:
         del adapter.registry[adapter.name]

@@ -56,6 +56,7 @@ def build_beside(adapter: Adapter, design: Design) -> Adapter:
         dtype=bank.dtype,
         device=next(iter(bank.cores().values())).device,
         plan=bank.planning,
+        recompute=bank.recompute,
     )
 
 

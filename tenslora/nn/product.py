@@ -10,11 +10,12 @@ Thin matrices are kept wide, A (rank, in) and B (rank, out): so their products a
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tenslora.nn.autograd import graph_task, is_batched, will_run
 from tenslora.nn.gradients import (
@@ -26,8 +27,9 @@ from tenslora.nn.gradients import (
     find,
     find_differentiable,
 )
+from tenslora.nn.norms import Source
 
-__all__ = ["Add", "Books", "Deposit", "Piece", "Read", "add_in_place"]
+__all__ = ["Add", "Again", "Books", "Deposit", "Piece", "Read", "add_in_place"]
 
 
 class Deposit:
@@ -57,12 +59,22 @@ def add_in_place(
         add_product(place, ht[start:stop].mT, bs[second], scale)
 
 
+class Again(NamedTuple):
+    """That A x is computed again in backward; and where x comes from, if that is known.
+
+    Then x is not kept, but the input of the normalisation that gave it.
+    """
+
+    source: Source | None
+
+
 class Read(torch.autograd.Function):
     """The thin product A x of all layers that read x.
 
     Inputs: x (..., in), x with some entries dropped (n, in) or ``None``, A (ranks, in), the scale,
-    the :class:`Deposit`, the :class:`Books`, and every B. Saved is what the gradients that are
-    wanted are made of: x, dropped out, for A's, A for x's, A x for those of the B.
+    the :class:`Deposit`, the :class:`Books`, :class:`Again` or ``None``, and every B. Saved is what
+    the gradients that are wanted are made of: x, dropped out, for A's, A for x's, A x for those of
+    the B.
     """
 
     @staticmethod
@@ -74,22 +86,32 @@ class Read(torch.autograd.Function):
         scale: float,
         deposit: Deposit,
         books: Books,
+        again: Again | None,
         *bs: Tensor,
     ) -> Tensor:
         """Return A x, (ranks, n), in the dtype of A."""
         rows = x if dropped is None else dropped
         rows = rows.reshape(-1, rows.shape[-1])
         ht = a @ rows.to(a.dtype).mT
-        wants_x, wants_dropped, wants_a, _, _, _, *wants_b = ctx.needs_input_grad
+        wants_x, wants_dropped, wants_a, _, _, _, _, *wants_b = ctx.needs_input_grad
         wants_x = wants_x or wants_dropped
         ctx.scale, ctx.deposit, ctx.books = scale, deposit, books
         ctx.shape, ctx.drops = x.shape, dropped is not None
         ctx.ranks, ctx.dtype = a.shape[0], a.dtype
         ctx.set_materialize_grads(False)
+        source = None if again is None or dropped is not None else again.source
+        ctx.source = (
+            None if source is None else (source.module, source.autocast, weakref.ref(x), x._version)
+        )
+        kept: Tensor | None = x if dropped is None else dropped
+        if source is not None:
+            kept = source.input
+        # without x at hand, A x is less to keep
+        thin = any(wants_b) and (again is None or not (wants_a or source))
         ctx.save_for_backward(
-            (x if dropped is None else dropped) if wants_a else None,
-            a if wants_x else None,
-            ht if any(wants_b) else None,
+            kept if wants_a or (source and any(wants_b)) else None,
+            a if wants_x or not thin else None,
+            ht if thin else None,
             *(bs if wants_x or wants_a else ()),
         )
         return ht
@@ -105,6 +127,10 @@ class Read(torch.autograd.Function):
         dropped = nodes.pop(1) if ctx.drops else None
         wants_x, wants_a, *wants_b = (will_run(node) for node in nodes)
         x, a, ht, *bs = ctx.saved_tensors
+        if x is not None and ctx.source is not None:
+            x = _found_again(x, *ctx.source)
+        if x is not None and ht is None and any(wants_b):
+            ht = a @ x.reshape(-1, x.shape[-1]).to(a.dtype).mT
         known = Known(
             *(x, a, ht, bs),
             *(ctx.scale, ctx.ranks, ctx.dtype, ctx.books),
@@ -117,7 +143,24 @@ class Read(torch.autograd.Function):
             dx, dd, da, dbs = find(known, given, drops=ctx.drops)
         if dx is not None:
             dx = dx.view(ctx.shape)
-        return dx, dd, da, None, None, None, *dbs
+        return dx, dd, da, None, None, None, None, *dbs
+
+
+def _found_again(
+    given: Tensor,
+    module: nn.Module,
+    cast: torch.dtype | None,
+    known: weakref.ref[Tensor],
+    version: int,
+) -> Tensor:
+    """What a normalisation gave for its input: the tensor of the forward while it lives.
+
+    Who derives by x holds it.
+    """
+    x = known()
+    if x is not None and x._version == version:
+        return x
+    return Source(module, given, cast).again()
 
 
 class Add(torch.autograd.Function):

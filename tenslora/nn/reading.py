@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from tenslora.nn.gradients import Books
-from tenslora.nn.product import Deposit, Read
+from tenslora.nn.product import Again, Deposit, Read
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
     from tenslora.nn.halves import Halves
     from tenslora.nn.ledger import Ledger
+    from tenslora.nn.norms import Normed
 
 __all__ = ["Factors", "Group", "Reading", "read"]
 
@@ -65,22 +66,22 @@ def read(
     scale: float,
     dropout: float,
     training: bool,
+    again: Again | None = None,
 ) -> Reading:
     """Make the thin product of x (..., in), of which entries are dropped with a probability."""
     a, widths, bs, books = factors
     made = Reading(group, x, key, bs, training)
     if x.dtype is not a.dtype and x.element_size() >= a.element_size():
         x = x.to(a.dtype)  # under autocast
-    if books is not None and not dropout:
-        made.deposit = Deposit()
-        made.ht = Read.apply(x, None, a, scale, made.deposit, books, *bs)
-        return made
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    rows = x
+    if dropout or books is None:
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     if dropout:
         rows = functional.dropout(rows, dropout, training=True)
     if books is not None:
         made.deposit = Deposit()
-        made.ht = Read.apply(x, rows, a, scale, made.deposit, books, *bs)
+        dropped = rows if dropout else None
+        made.ht = Read.apply(x, dropped, a, scale, made.deposit, books, again, *bs)
         return made
     if rows.dtype is not a.dtype:
         rows = rows.to(a.dtype)
@@ -126,11 +127,27 @@ class Group:
         key: Hashable,
         dtype: torch.dtype,
         dropout: float,
+        normed: Normed | None,
     ) -> Reading:
-        """Make the thin product of x for every layer of the group, in a dtype."""
-        noted = torch.is_grad_enabled() and not (self.whole and is_short(x, dtype))
+        """Make the thin product of x for every layer of the group, in a dtype.
+
+        ``normed`` is what the last normalisation gave.
+        """
+        noted, again = self.notes(x, dtype), None
+        if noted and self._banks[0].recompute:
+            again = Again(None if normed is None else normed.source_of(x))
         factors = self._factors(hoisted, dtype, noted)
-        return read(self, x, key, factors, self.scale, dropout, self._banks[0].training)
+        return read(self, x, key, factors, self.scale, dropout, self._banks[0].training, again)
+
+    def notes(self, x: Tensor, dtype: torch.dtype) -> bool:
+        """Whether the function is used, and not plain operations.
+
+        Those take less time for few rows of x, but keep more.
+        """
+        if not torch.is_grad_enabled():
+            return False
+        short = x.dtype is dtype and x.numel() <= FEW * x.shape[-1]
+        return self._banks[0].recompute or not (self.whole and short)
 
     def _factors(self, hoisted: Mapping[Bank, Any], dtype: torch.dtype, noted: bool) -> Factors:
         pieces: list[Tensor] = []
@@ -148,8 +165,3 @@ class Group:
         alone = len(pieces) == 1
         entries = Books(first if alone else None, tuple(books)) if noted else None
         return Factors(pieces[0] if alone else torch.cat(pieces), self.widths, bs, entries)
-
-
-def is_short(x: Tensor, dtype: torch.dtype) -> bool:
-    """Whether x has few rows, and its updates are of its own dtype."""
-    return x.dtype is dtype and x.numel() <= FEW * x.shape[-1]

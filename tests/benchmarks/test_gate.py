@@ -61,6 +61,13 @@ def test_no_dearer_than_the_limits(case, floor, peft, family, rank):
     assert extra.saved <= saved_bound(adapter, 1576)
 
 
+@pytest.mark.parametrize("family", ["lora", "tenslora.att_qkv_depth", "tenslora_cp.qkv"])
+def test_recomputing_saves_next_to_nothing(case, floor, family):
+    """The frozen model of the case saves the input of each normalisation, and no more."""
+    extra = count_step(case, make_side("tenslora, recompute", case, family, 4))[0] - floor
+    assert extra.saved <= 0.02 * floor.saved
+
+
 def test_peft_is_what_it_was_when_the_goals_were_set(case, floor, peft):
     """Goals in parts of PEFT's LoRA mean something only as long as it does the same work."""
     assert peft[4].calls == pytest.approx(351, rel=0.05)
