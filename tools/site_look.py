@@ -35,6 +35,9 @@ PAGES = (
 WIDTHS = {1280: 900, 390: 844}  # and the heights of the windows
 
 _FIND = """
+for (const change of document.getAnimations()) {  // a colour that is still on its way to another
+  if (change instanceof CSSTransition) change.finish();
+}
 const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
 const words = [];
 const walker = document.createTreeWalker(document.querySelector("article") || document.body,

@@ -37,7 +37,10 @@ def family_page(family: Family, order: Order) -> str:
 
 def sentence(family: Family) -> str:
     """Return the summary as a sentence."""
-    text = family.summary.strip()
+    return _sentence(family.summary.strip())
+
+
+def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("." if text and text[-1] not in ".?!" else "")
 
 
@@ -61,9 +64,10 @@ def _facts(family: Family) -> str:
         "Code": family.repository
         and f"[{family.repository}](https://github.com/{family.repository})",
         "Tried on": family.evaluated,
-        "Notes": family.notes,
+        "Notes": _sentence(family.notes),
     }
-    return "\n\n".join(f"{key}\n: {value}" for key, value in items.items() if value)
+    listed = "\n\n".join(f"{key}\n: {value}" for key, value in items.items() if value)
+    return f":::{{div}} tl-facts\n{listed}\n:::"
 
 
 def _list(names: Iterable[str]) -> str:

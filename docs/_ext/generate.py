@@ -65,7 +65,7 @@ def _comparison(path: Path, folder: Path) -> str:
     lines += [
         "",
         "```console",
-        f"$ {kept.command}",
+        "$ " + kept.command.replace(" --", " \\\n    --"),
         "```",
         "",
         "```text",

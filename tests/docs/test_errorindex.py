@@ -20,6 +20,11 @@ def test_every_code_has_an_entry_with_what_is_said():
     assert [code for code, text in ENTRIES.items() if "| it says |" not in text] == []
 
 
+def test_every_message_has_its_cure():
+    empty = {code: re.findall(r"(?m)^\| .+ \| *\|$", text) for code, text in ENTRIES.items()}
+    assert {code: rows for code, rows in empty.items() if rows} == {}
+
+
 def spoken(text):
     """Return the messages of an entry as patterns."""
     rows = re.findall(r"(?m)^\| (.+?) \| .* \|$", text)[1:]

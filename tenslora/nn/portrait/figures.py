@@ -199,8 +199,8 @@ def _comparison(found: Comparison) -> Picture:
         axes.set_xlabel("layer", fontsize=8)
         axes.set_xticks(*_some(found.norms_after.layers), fontsize=7)
         axes.tick_params(labelsize=7)
-        axes.set_ylim(bottom=0)
         tidy(axes)
+    panels[0].set_ylim(bottom=0)  # once all is drawn: the panels share it
     panels[0].set_ylabel("norm", fontsize=8)
     panels[0].legend(frameon=False, fontsize=7)
     axes = below.subplots()

@@ -60,6 +60,19 @@ def test_before_and_after_differ_by_mark_and_dash(heads, attached):
     assert "after: rank 2" in shown
 
 
+def test_every_norm_lies_inside_its_panel(heads):
+    """The panels share an axis; one was closed before the largest norm was drawn."""
+    with torch.no_grad():
+        next(v for name, v in heads.model.named_parameters() if name.endswith(".P"))[1] *= 50
+    found = heads.plot(against=heads)
+    panels = [axes for axes in found.figure.axes if axes.lines]
+    assert len(panels) == 2
+    for axes in panels:
+        low, high = axes.get_ylim()
+        values = [y for line in axes.lines for y in line.get_ydata()]
+        assert low == 0 < max(values) < high
+
+
 def test_the_same_picture_has_the_same_bytes_and_no_date(heads, tmp_path):
     for what in ("norms", "heads", "spectra"):
         one, other = heads.plot(what=what).svg(), heads.plot(what=what).svg()
