@@ -18,12 +18,15 @@ import base64
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 PAGES = (
     "index.html",
@@ -92,6 +95,12 @@ return {wide, overlaps: overlaps.slice(0, 12), outside: outside.slice(0, 12),
         height: document.documentElement.scrollHeight};
 """
 
+#: A busy machine shows a page for a moment without its style sheets.
+_READY = """
+return document.readyState === "complete" && document.body !== null
+  && getComputedStyle(document.body).backgroundColor !== "rgba(0, 0, 0, 0)";
+"""
+
 
 def open_browser(*more: str) -> webdriver.Chrome:
     """Start Chromium without a window, from the system; ``more`` are words of its command line."""
@@ -138,6 +147,8 @@ def look(browser: webdriver.Chrome, page: Path | None, scheme: str, width: int) 
     )
     if page is not None:
         browser.get(page.resolve().as_uri())
+        with suppress(TimeoutException):  # a page that never has a colour is judged as it is
+            WebDriverWait(browser, 5, 0.05).until(lambda seen: seen.execute_script(_READY))
     found: dict[str, Any] = browser.execute_script(_FIND)
     found["console"] = [
         entry["message"]
