@@ -34,14 +34,14 @@ _BY_HAND = {  # what is told without a call
 _CURES = {  # what is said where advice depends on the case
     "E101": "Names are letters, digits and _; marks are [ ] ( ) = and +.",
     "E102": "Write it as W[out in] = B[out r] A[r in].",
-    "E103": "Give the bond to a second core of the term, or drop it. A name that is close is proposed.",
+    "E103": "Give the bond to a second core of the term, or drop it; a close name is proposed.",
     "E501": "Name linear layers by the endings of their names; those that there are follow.",
     "E511": "Call merge() or unmerge() first, whichever is said.",
     "E533": "Call unmerge_adapter() first.",
     "E611": "The file was changed or cut: copy or save it again.",
     "E615": "Attach a model of the architecture that it was trained on.",
     "E702": "Quote the cells that hold the separator, or give the file another ending.",
-    "E705": "Give a folder of images, or a file that numpy.savez has written with the arrays named.",
+    "E705": "Give a folder of images, or a file of numpy.savez with the arrays named.",
     "E707": "Take the weights of a ViT with a class token.",
     "E801": "The options are listed; `tenslora COMMAND --help` explains them.",
 }
