@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # the second for benchmarks
 
+import elsewhere  # noqa: E402
 import explorer  # noqa: E402
 import gallery  # noqa: E402
 import generate  # noqa: E402
@@ -25,6 +26,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx.ext.intersphinx",
     "sphinx_copybutton",
     "sphinx_design",
     "myst_nb",
@@ -69,7 +71,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 nitpick_ignore_regex = [
-    # Types of other libraries: their pages cannot be fetched when these are built offline.
+    # Types of other libraries that are not in docs/_ext/elsewhere.py.
     (r"py:.*", r"(torch|nn|np|numpy|jax|transformers|datasets|peft|argparse|pathlib)(\..*)?"),
     (r"py:.*", r"(Tensor|Array|NDArray|Path|Module|Parameter|Dataset|PreTrainedModel|TaskType)"),
     (r"py:.*", r"(SearchStrategy|st)(\..*)?"),
@@ -80,6 +82,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(Any|Callable|Hashable|Iterable|Iterator|Mapping|Sequence|Literal|Protocol)"),
     (r"py:.*", r"(os|types|typing|collections|contextlib|dataclasses|abc|enum)(\..*)?"),
 ]
+
+intersphinx_mapping = elsewhere.write_inventories(HERE / "_generated" / "elsewhere")
 
 static = HERE / "_generated" / "static"
 static.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,8 @@ _CURES = {  # what is said where advice depends on the case
     "E511": "Call merge() or unmerge() first, whichever is said.",
     "E533": "Call unmerge_adapter() first.",
     "E611": "The file was changed or cut: copy or save it again.",
+    "E612": "The file belongs to another adapter, or a part of it is missing: copy it again.",
+    "E613": "The file belongs to an adapter of other sizes.",
     "E615": "Attach a model of the architecture that it was trained on.",
     "E702": "Quote the cells that hold the separator, or give the file another ending.",
     "E705": "Give a folder of images, or a file of numpy.savez with the arrays named.",
@@ -82,15 +84,19 @@ def _places() -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(Path(tenslora.__file__).parent.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = [node for node in tree.body if isinstance(node, ast.Assign)]
         for scope in ast.walk(tree):
             if isinstance(scope, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                for code, what, cure in _raised(scope):
+                for code, what, cure in _raised(scope, constants):
                     found.setdefault(code, []).append((what, cure))
     return found
 
 
-def _raised(scope: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[str, str, str]]:
-    assigned = [n for n in ast.walk(scope) if isinstance(n, (ast.Assign, ast.AugAssign))]
+def _raised(
+    scope: ast.FunctionDef | ast.AsyncFunctionDef, constants: list[ast.Assign]
+) -> Iterator[tuple[str, str, str]]:
+    assigned: list[ast.Assign | ast.AugAssign] = [*constants]
+    assigned += [n for n in ast.walk(scope) if isinstance(n, (ast.Assign, ast.AugAssign))]
     for call in ast.walk(scope):
         if not isinstance(call, ast.Call) or not call.args:
             continue
