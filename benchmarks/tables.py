@@ -83,8 +83,9 @@ def _figures() -> str:
         value = _written(figure, found.value)
         rows.append([figure.quantity, goal, value, _noise(figure, found), "yes" if yes else "no"])
         if not yes:
-            known = reason or "no reason is known yet."
-            missed.append(f"- {figure.quantity}: {value} ({found.where}). {known}")
+            known = reason or "No reason is known yet."
+            where = f" ({found.where})" if found.where else ""
+            missed.append(f"- {figure.quantity}: {value}{where}. {known}")
     body = table(["quantity", "goal", "reached", "noise", "met"], rows)
     text = f"{body}\n\nReached is the worst case of what was measured, at equal rank where nothing "
     text += "else is said. Noise is twice the gap between two equal sides in the same run."
@@ -116,7 +117,7 @@ def _counters(kept: Mapping[str, Any]) -> str:
     floor = first[0]["extra"]
     peft = next(r for r in first if r["side"] == "PEFT" and r["rank"] == 4)["extra"]
     text = (
-        f"{first[0]['model']}, {first[0]['tokens']:,} tokens, forward and backward, extra over the "
+        f"{first[0]['model']}, forward and backward, extra over the "
         f"frozen model, in parts of PEFT LoRA's extra at the same rank (at rank 4: {peft['calls']} "
         f"calls and {peft['nbytes'] / 1e9:.2f} GB more than the frozen model's {floor['calls']} "
         f"and {floor['nbytes'] / 1e9:.2f} GB, {peft['flops'] / 1e9:.2f} GFLOP, "
