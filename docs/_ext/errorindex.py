@@ -35,6 +35,7 @@ _CURES = {  # what is said where advice depends on the case
     "E101": "Names are letters, digits and _; marks are [ ] ( ) = and +.",
     "E102": "Write it as W[out in] = B[out r] A[r in].",
     "E103": "Give the bond to a second core of the term, or drop it; a close name is proposed.",
+    "E310": "Choose ranks at which the matrices that are cut are large enough, or another start.",
     "E501": "Name linear layers by the endings of their names; those that there are follow.",
     "E511": "Call merge() or unmerge() first, whichever is said.",
     "E533": "Call unmerge_adapter() first.",
@@ -47,6 +48,8 @@ _CURES = {  # what is said where advice depends on the case
     "E707": "Take the weights of a ViT with a class token.",
     "E801": "The options are listed; `tenslora COMMAND --help` explains them.",
 }
+
+_OTHERWISE = "The message ends with it: it depends on the case."
 
 
 def error_index() -> str:
@@ -69,7 +72,8 @@ def _entry(code: str, places: list[tuple[str, str]]) -> str:
     if told:
         lines += ["| it says | what to do |", "|---|---|"]
         lines += [
-            f"| {_cell(what)} | {_cell(cure or _CURES.get(code, ''))} |" for what, cure in told
+            f"| {_cell(what)} | {_cell(cure or _CURES.get(code, _OTHERWISE))} |"
+            for what, cure in told
         ]
     return "\n".join([*lines, ""])
 
