@@ -14,6 +14,7 @@ from tenslora.decompose.fitting import Fit, fit
 from tenslora.decompose.needed import Need, needed
 from tenslora.decompose.ranking import bond_spectra, keep_energy
 from tenslora.decompose.spectrum import ENERGIES, Spectrum, spectrum
+from tenslora.decompose.suggesting import suggest_ranks
 from tenslora.decompose.updates import Updates, stack
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "needed",
     "spectrum",
     "stack",
+    "suggest_ranks",
 ]
