@@ -57,6 +57,7 @@ CODES: dict[str, str] = {
     "E133": "a witness with a free index",
     "E134": "a frozen core filled from a trained one, or given what it cannot have",
     "E135": "a witness that gives another network",
+    "E136": "something else where a proof is wanted",
     # sizes, ranks, budgets
     "E201": "a size or rank for a name that the equation does not have",
     "E202": "a size or rank that is missing",

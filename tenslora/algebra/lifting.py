@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tenslora.algebra.edit import unknown
 from tenslora.algebra.proof import Proof
 from tenslora.algebra.witness import Definition
-from tenslora.errors import SizeError
+from tenslora.errors import SizeError, SpecError
 from tenslora.spec import Core, complete_sizes, core_shape
 
 if TYPE_CHECKING:
@@ -48,13 +49,17 @@ def lift_arrays(
     Parameters
     ----------
     proof : from :func:`tenslora.check` or :func:`tenslora.embeds`.
-    cores : an array for each core of ``proof.special``, one axis a slot.
-    sizes : its sizes and ranks.
+    cores : an array for each core of ``proof.special``, one axis a slot; tensors of torch are
+        read.
+    sizes : its sizes and ranks, as far as the shapes do not tell them.
 
     Raises
     ------
     SizeError
-        E204 an array without the shape that the sizes give it, or a core that is missing.
+        E202 a size that nothing tells, E204 an array without the shape that the sizes give it, or a
+        core that is missing.
+    SpecError
+        E120 a core that ``proof.special`` does not have, E136 no proof.
 
     Examples
     --------
@@ -62,23 +67,97 @@ def lift_arrays(
     """
     import numpy as np
 
-    known = complete_sizes(proof.special, sizes)
-    arrays: dict[str, Array] = {}
-    for name, core in proof.special.cores.items():
-        shape = core_shape(core, known)
-        if name not in cores or np.shape(cores[name]) != shape:
-            found = np.shape(cores[name]) if name in cores else "nothing"
-            what = f"core {name} of {proof.special}: {found}, where {shape} is wanted"
-            raise SizeError("E204", what, advice="Give one array a core, one axis a slot.")
-        arrays[name] = np.asarray(cores[name])
+    arrays, known = read_cores(proof, cores, sizes)
     dtype = np.result_type(*arrays.values()) if arrays else np.dtype(np.float64)
-    wanted = lifted_sizes(proof, sizes)
+    wanted = lifted_sizes(proof, known)
     return {
         d.core.name: _value(proof, d, arrays, known, dtype).reshape(
             core_shape(proof.general.cores[d.core.name], wanted)
         )
         for d in proof.witness.definitions
     }
+
+
+def read_cores(
+    proof: Proof, cores: Mapping[str, Any], sizes: Mapping[str, int]
+) -> tuple[dict[str, Array], dict[str, int]]:
+    """Return the arrays of ``proof.special`` and its sizes, read from shapes where not given.
+
+    Raises
+    ------
+    SizeError, SpecError
+        As :func:`lift_arrays`.
+    """
+    need_proof(proof)
+    special = proof.special
+    if not isinstance(cores, Mapping):
+        advice = "The cores come first, then the proof: lift({'B': ..., 'A': ...}, proof)."
+        raise SizeError(
+            "E204", f"the cores are a {type(cores).__name__}, no mapping", advice=advice
+        )
+    for name in cores:
+        if name not in special.cores:
+            raise unknown(special, name, "core", special.cores)
+    arrays, known = {}, dict(sizes)
+    for name, core in special.cores.items():
+        if name not in cores:
+            what = f"core {name} of {special} is missing"
+            raise SizeError("E204", what, advice="Give one array a core, one axis a slot.")
+        arrays[name] = _array(cores[name], name)
+        _note_sizes(arrays[name], core, known)
+    try:
+        known = complete_sizes(special, known)
+    except SizeError as error:
+        if error.code != "E202":
+            raise
+        advice = "The shapes do not tell it: give it in sizes={...}."
+        raise SizeError("E202", error.what, advice=advice) from None
+    for name, core in special.cores.items():
+        if arrays[name].shape != core_shape(core, known):
+            what = f"core {name} of {special}: {arrays[name].shape}, where "
+            what += f"{core_shape(core, known)} is wanted"
+            raise SizeError("E204", what, advice="Give one array a core, one axis a slot.")
+    return arrays, known
+
+
+def need_proof(proof: object) -> None:
+    """Refuse a counterexample, an open question, or anything else that is no proof: E136."""
+    if isinstance(proof, Proof):
+        return
+    if isinstance(proof, bool) or not hasattr(proof, "special"):
+        what = f"a proof is wanted, not {proof!r:.60}"
+        advice = "tl.check and tl.embeds give one: lift(cores, tl.embeds('lora', 'fact_tt'))."
+    else:  # what a search answers without a proof
+        what = f"no proof but {type(proof).__name__}: {str(proof).splitlines()[-1]}"
+        advice = "Only a proof can be run on arrays."
+    raise SpecError("E136", what, advice=advice)
+
+
+def _note_sizes(array: Array, core: Core, known: dict[str, int]) -> None:
+    if array.ndim != len(core.slots):
+        what = f"core {core}: an array of {array.ndim} axes, where {len(core.slots)} are wanted"
+        raise SizeError("E204", what, advice="Give one axis a slot.")
+    for slot, size in zip(core.slots, array.shape, strict=True):
+        if len(slot) == 1:
+            known.setdefault(slot[0], int(size))
+
+
+def _array(value: Any, name: str) -> Array:
+    """Return an array of numpy; a tensor of torch in its own numbers, bfloat16 in float32."""
+    import numpy as np
+
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        return np.asarray(value.numpy())
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        what = f"core {name} is a {type(value).__name__}, no array of numbers"
+        raise SizeError("E204", what, advice="Give an array of numpy or a tensor of torch.")
+    return array
 
 
 def _value(

@@ -131,14 +131,22 @@ def lift(
 
     Parameters
     ----------
-    cores : a numpy array for each core of ``proof.special``, one axis a slot.
+    cores : an array of numpy for each core of ``proof.special``, one axis a slot. A tensor of torch
+        is read too, with or without a gradient, bfloat16 as float32.
     proof : from :func:`check` or :func:`embeds`.
     sizes : sizes and ranks of ``proof.special``; what the shapes tell may be left out.
+
+    Returns
+    -------
+    dict
+        An array of numpy for each core of ``proof.general``.
 
     Raises
     ------
     SizeError
         E202 a size that the shapes do not tell, E204 a core that is missing or has another shape.
+    SpecError
+        E120 a core that ``proof.special`` does not have, E136 something else than a proof.
 
     Examples
     --------
@@ -148,14 +156,7 @@ def lift(
     >>> lift(cores, proof)["T"].tolist()
     [[3.0, 4.0], [6.0, 8.0]]
     """
-    known = dict(sizes or {})
-    for name, core in proof.special.cores.items():
-        shape = getattr(cores.get(name), "shape", ())
-        if len(shape) == len(core.slots):
-            for slot, size in zip(core.slots, shape, strict=True):
-                if len(slot) == 1:
-                    known.setdefault(slot[0], int(size))
-    return lift_arrays(proof, cores, known)
+    return lift_arrays(proof, cores, sizes or {})
 
 
 def lattice(families: Iterable[str | Family] | None = None) -> Lattice:

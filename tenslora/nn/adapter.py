@@ -258,7 +258,12 @@ class Adapter:
         install.detach(self, keep=keep)
 
     def lift(
-        self, general: str | Family, *, proof: Proof | None = None, free: bool = False
+        self,
+        general: str | Family,
+        *,
+        proof: Proof | None = None,
+        free: bool = False,
+        sizes: Mapping[str, int] | None = None,
     ) -> Adapter:
         """Replace this adapter by one of a larger family that has the same update.
 
@@ -272,6 +277,8 @@ class Adapter:
         proof : that this family is a special case of it, from :func:`tenslora.check` or
             :func:`tenslora.embeds`; by default it is searched for.
         free : search for ranks that do not grow with a size.
+        sizes : sizes of feature indices that the larger family has and the model does not tell,
+            such as ``{"head": 12}``.
 
         Returns
         -------
@@ -282,7 +289,8 @@ class Adapter:
         Raises
         ------
         AttachError
-            E511 where it is merged, E517 where no proof is found or the update would differ, E520
+            E506 for sizes that do not fit or are missing, E511 where it is merged, E517 where no
+            proof is found, the one given is about other families or the update would differ, E520
             in a wrapper; nothing was changed.
         """
         from tenslora.nn.lifting import lifted
@@ -290,7 +298,7 @@ class Adapter:
         self._check_attached()
         self._check_merged(False, "Unmerge it first.")
         self._check_plain("be lifted")
-        return lifted(self, general, proof=proof, free=free)
+        return lifted(self, general, proof=proof, free=free, sizes=sizes)
 
     def memory(self, batch: Any, rows: int | None = None, *, optimizer: str = "adamw") -> Memory:
         """Estimate the memory of a training step, in bytes, from two forwards of one and two rows.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tenslora.algebra import Proof, lifted_sizes
+from tenslora.algebra import Proof, align, lifted_sizes
 from tenslora.errors import AttachError
 from tenslora.family import Bound, Family, embeds, lift, resolve
 from tenslora.nn import install, merge
@@ -25,14 +25,19 @@ __all__ = ["build_beside", "lifted", "take_place"]
 
 
 def lifted(
-    adapter: Adapter, general: str | Family, *, proof: Proof | None = None, free: bool = False
+    adapter: Adapter,
+    general: str | Family,
+    *,
+    proof: Proof | None = None,
+    free: bool = False,
+    sizes: Mapping[str, int] | None = None,
 ) -> Adapter:
     """Replace an adapter by one of a larger family; see :meth:`Adapter.lift`."""
     family = resolve(general)
     known = _proof(adapter, family, proof, free)
     groups, arrays = [], {}
     for group in adapter.design.groups:
-        new, cores = _lift_group(adapter, group, family, known)
+        new, cores = _lift_group(adapter, group, family, known, sizes or {})
         groups.append(new)
         arrays[new.name] = cores
     made = build_beside(adapter, replace(adapter.design, family=family, groups=tuple(groups)))
@@ -67,22 +72,39 @@ def _proof(adapter: Adapter, family: Family, proof: Proof | None, free: bool) ->
             what = f"{adapter.family.label} is not known to be a special case of {family.label}"
             raise AttachError("E517", what, advice=f"{str(found).splitlines()[-1]}.")
         return found
-    for whole, own, side in (
-        (proof.special, adapter.family.network, "special"),
-        (proof.general, family.network, "general"),
-    ):
-        if list(whole.cores) != list(own.cores):
+    if not isinstance(proof, Proof):
+        told = str(proof).splitlines() or [repr(proof)]
+        what = f"the proof is no proof: {told[-1][:200]}"
+        advice = f"tl.embeds({adapter.family.label!r}, {family.label!r}) searches for one."
+        raise AttachError("E517", what, advice=advice)
+    one, two, _ = align(adapter.family.network, family.network)
+    for whole, own, side in ((proof.special, one, "special"), (proof.general, two, "general")):
+        if whole != own:
             what = f"the proof is about {whole}, not about {own}"
             raise AttachError("E517", what, advice=f"Its {side} case has to be this family.")
+    if set(proof.chosen) != family.frozen:
+        held = ", ".join(sorted(proof.chosen)) or "no core"
+        what = f"the proof holds {held} frozen; {family.label} has {_listed(family)}"
+        advice = "Prove it of the family itself: tl.check(adapter.family, general, witness)."
+        raise AttachError("E517", what, advice=advice)
     return proof
 
 
+def _listed(family: Family) -> str:
+    return f"{', '.join(sorted(family.frozen)) or 'no core'} frozen"
+
+
 def _lift_group(
-    adapter: Adapter, group: Group, family: Family, proof: Proof
+    adapter: Adapter, group: Group, family: Family, proof: Proof, wanted: Mapping[str, int]
 ) -> tuple[Group, Mapping[str, Any]]:
     """Bind the larger family for one shape, and compute its cores in float64."""
     grid = make_grid(family.network, group.sites, group.name)
     given = {i: n for i, n in group.bound.sizes.items() if i in family.network.features}
+    for name, size in wanted.items():
+        if group.bound.sizes.get(name, size) != size and name in family.network.target.indices:
+            what = f"sizes: {name}={size}, and the adapter has {name}={group.bound.sizes[name]}"
+            raise AttachError("E506", what, advice="Leave it out: it is known.")
+    given |= wanted
     sizes = complete(adapter.model, family.network, largest(group.sites), grid, given)
     cores = {
         name: tensor.detach().to("cpu", torch.float64).numpy()

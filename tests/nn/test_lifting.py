@@ -140,6 +140,75 @@ def test_a_proof_may_be_given():
         torch.testing.assert_close(made.delta(site).detach(), delta, rtol=1e-10, atol=1e-10)
 
 
+class Plain(torch.nn.Module):
+    """Two layers of attention's matrices, and no config that tells the heads."""
+
+    def __init__(self):
+        super().__init__()
+        make = {n: torch.nn.Linear(12, 8, dtype=torch.float64) for n in ("query", "key", "value")}
+        self.layer = torch.nn.ModuleList(torch.nn.ModuleDict(make) for _ in range(2))
+        self.layer[1] = torch.nn.ModuleDict(
+            {n: torch.nn.Linear(12, 8, dtype=torch.float64) for n in make}
+        )
+
+
+def test_heads_of_a_model_without_a_config():
+    model = Plain()
+    adapter = trained(model, "lora", alpha=3.0)
+    wanted = {site: adapter.delta(site).detach() for site in adapter.sites}
+    with pytest.raises(tl.TensloraError, match="E506") as info:
+        adapter.lift("tenslora.att_qkv_depth")
+    assert 'sizes={"head": ...}' in str(info.value)
+    with pytest.raises(tl.TensloraError, match="E506"):
+        adapter.lift("tenslora.att_qkv_depth", sizes={"head": 3})
+    with pytest.raises(tl.TensloraError, match="E506: sizes: heads=4"):
+        adapter.lift("tenslora.att_qkv_depth", sizes={"heads": 4})
+    with pytest.raises(tl.TensloraError, match="E506: sizes: in=13, and the adapter has in=12"):
+        adapter.lift("tenslora.att_qkv_depth", sizes={"in": 13, "head": 4})
+    assert adapter.attached
+    made = adapter.lift("tenslora.att_qkv_depth", sizes={"head": 4})
+    (bound,) = made.bounds.values()
+    assert (bound.sizes["head"], bound.sizes["head_dim"]) == (4, 2)
+    for site, delta in wanted.items():
+        torch.testing.assert_close(made.delta(site).detach(), delta, rtol=1e-10, atol=1e-10)
+
+
+DEPTH = tl.resolve("tenslora.depth").network
+PROOFS = {
+    "a text": (lambda: "x", "E517: the proof is no proof: x"),
+    "a refutation": (lambda: tl.embeds("lora", "lokr"), "E517: the proof is no proof: "),
+    "other equation": (  # the cores have the same names
+        lambda: tl.embeds("W[layer proj out in] = B[out r] A[r in]", "tenslora.depth"),
+        "E517: the proof is about .* Its special case",
+    ),
+    "other general": (
+        lambda: tl.embeds("lora", str(DEPTH).replace("D[proj", "D[").replace("U[proj", "U[")),
+        "E517: the proof is about .* Its general case",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROOFS)
+def test_a_proof_of_something_else(name):
+    make, text = PROOFS[name]
+    adapter = trained(bert(), "lora", dtype=None)
+    with pytest.raises(tl.TensloraError, match=f"(?s){text}"):
+        adapter.lift("tenslora.depth", proof=make())
+    assert adapter.attached
+
+
+def test_a_proof_of_other_frozen_cores():
+    adapter = trained(bert(), "lora", dtype=None)
+    free = tl.family(tl.resolve("tenslora.depth").network, init={"G": "zeros"})
+    proof = tl.embeds("lora", free)
+    held = tl.freeze(free, "U")
+    with pytest.raises(
+        tl.TensloraError, match=r"E517: the proof holds no core frozen; .* U frozen"
+    ):
+        adapter.lift(held, proof=proof)
+    assert adapter.lift(free, proof=proof).attached
+
+
 def test_refused_and_nothing_changed():
     model = bert()
     adapter = trained(model, "lora", dtype=None)
