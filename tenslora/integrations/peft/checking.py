@@ -20,7 +20,7 @@ __all__ = ["check_file", "check_state", "core_name"]
 _FILE = "adapter_model.safetensors"
 _ROOT, _MODEL = "base_model.", "base_model.model."
 #: What PEFT and FSDP put into the names of modules that they wrap.
-_WRAPPED = (".base_layer", ".original_module", "_fsdp_wrapped_module.")
+_WRAPPED = (".base_layer", ".original_module", ".modules_to_save", "_fsdp_wrapped_module.")
 _ADVICE = "It belongs to another adapter or was changed: save the adapter again."
 
 
@@ -119,14 +119,9 @@ def _locate(source: tuple[str, str | None, dict[str, Any]] | None) -> str | None
 def _saved_whole(model: nn.Module, endings: Iterable[str]) -> Iterator[str]:
     """The names of the tensors of `modules_to_save`, which PEFT finds by how their paths end."""
     for path, module in model.named_modules():
-        if (
-            path.endswith(tuple(endings))
-            and _plain(path) == path
-            and ".modules_to_save" not in path
-        ):
-            whole = (
-                module.original_module if isinstance(module, AuxiliaryTrainingWrapper) else module
-            )
+        if path.endswith(tuple(endings)) and _plain(path) == path:
+            wrapped = isinstance(module, AuxiliaryTrainingWrapper)
+            whole: nn.Module = module.original_module if wrapped else module  # type: ignore[assignment]
             yield from (f"{path}.{name}" for name in whole.state_dict())
 
 

@@ -195,6 +195,24 @@ def test_biases_are_trained_and_saved(make, run, config, randomize, bias, tmp_pa
     assert torch.equal(run(peft.PeftModel.from_pretrained(make(), tmp_path)), run(model))
 
 
+@pytest.mark.skipif(not BIASES_ARE_SAVED, reason="this peft loses them; see the test before")
+def test_biases_beside_a_head(make, run, config, tmp_path):
+    """PEFT then writes the bias of the head a second time, under a name that it never reads."""
+    settings = {"bias": "all", "modules_to_save": ["classifier"]}
+    model = peft.get_peft_model(make(), config(**settings)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.add_(0.5)
+    model.save_pretrained(tmp_path)
+    held = load_file(tmp_path / "adapter_model.safetensors")
+    assert "base_model.model.classifier.modules_to_save.bias" in held
+    again = peft.PeftModel.from_pretrained(make(), tmp_path)
+    assert torch.equal(run(again), run(model))
+    peft.set_peft_model_state_dict(again, held)
+    assert torch.equal(run(again), run(model))
+
+
 def test_a_model_is_found_and_loaded_from_the_adapter_alone(make, run, config, randomize, tmp_path):
     make().save_pretrained(tmp_path / "base")
     base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
