@@ -168,8 +168,8 @@ def keep_energy(
     found = fit(family, target, ranks, sizes=sizes, sweeps=sweeps, starts=1)
     found = found if found.error <= quick.error else quick
     if found.energy < energy:
-        ranks = " ".join(f"{bond}={rank}" for bond, rank in found.bound.ranks.items())
-        what = f"{family.label} keeps {100 * found.energy:.3g} % of the energy at {ranks}, "
+        held = " ".join(f"{bond}={rank}" for bond, rank in found.bound.ranks.items())
+        what = f"{family.label} keeps {100 * found.energy:.3g} % of the energy at {held}, "
         what += f"{found.parameters:,} parameters, and {100 * energy:g} % is wanted"
         raise FitError("E904", what, advice="Search further: most=..., or take another family.")
     return found

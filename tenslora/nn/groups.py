@@ -54,7 +54,7 @@ class Member:
         starts = sorted({p.start for p in own})
         self._own_parts = tuple((p.rows, starts.index(p.start), p.second) for p in own)
         # without the factor 1 an operation has less to do
-        self._alpha = {} if group.scale == 1 else {"alpha": group.scale}
+        self._alpha: dict[str, Any] = {} if group.scale == 1 else {"alpha": group.scale}
 
     def fits(self, x: Tensor, output: Tensor, weight: Tensor) -> bool:
         """Whether the update can be added to the output: by its dtype and device."""
@@ -93,6 +93,7 @@ class Member:
         if dropout is None or x.is_inference():
             return None
         hoisted: Mapping[Bank, Any] = context.hoisted  # halves: a group has no other banks
+        halves: Any = None
         for bank in self.banks:
             halves = hoisted.get(bank)
             if halves is None or halves.device != x.device or not can_add(halves.dtype, x.dtype):

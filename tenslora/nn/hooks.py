@@ -135,6 +135,7 @@ class SiteHook:
         weight = module.weight
         return (
             self.member is not None
+            and isinstance(weight, Tensor)
             and is_plain_linear(module)
             and self._is_first(module)
             and self.member.fits(x, output, weight)

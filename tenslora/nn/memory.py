@@ -143,7 +143,9 @@ def _joined(adapter: Adapter) -> int:
     met: dict[Hashable, dict[Bank, int]] = {}
     for bank in adapter.banks.values():
         layout = bank.layout
-        for site, place in zip(bank.sites, layout.places, strict=True) if layout else ():
+        if layout is None:
+            continue
+        for site, place in zip(bank.sites, layout.places, strict=True):
             rows = layout.rank * len(layout.rows[place.group])
             met.setdefault(input_key(site), {})[bank] = _itemsize(bank) * bank.width * rows
     return sum(sum(sizes.values()) for sizes in met.values() if len(sizes) > 1)

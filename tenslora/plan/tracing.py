@@ -135,7 +135,7 @@ class Traced:
         both = [(1,) * (rank - len(a.shape)) + a.shape for a in (self, other)]
         shape = [max(pair) for pair in zip(*both, strict=True)]
         whole = next((a for a in (self, other) if list(a.shape) == shape), None)
-        order = range(rank)
+        order: Sequence[int] = range(rank)
         if whole is not None:
             order = sorted(order, key=lambda axis: (-whole.steps[axis], axis))
         return self.trace._laid_out(shape, order, self.trained or other.trained)

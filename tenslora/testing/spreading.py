@@ -97,7 +97,8 @@ def _spread(model: nn.Module, way: str, adapter: tenslora.Adapter) -> nn.Module:
     paths = [site.path for bank in adapter.banks.values() for site in bank.sites]
     for layer in dict.fromkeys(match[1] for path in paths if (match := _LAYER.match(path))):
         fully_shard(model.get_submodule(layer), mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)  # the class of the model is another from here on
+    return model
 
 
 def _try(architecture: Architecture, way: str, rank: int) -> str:

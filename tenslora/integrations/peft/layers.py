@@ -239,7 +239,9 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         if self._before[-1].version not in (None, weight._version):
             what = "a weight was changed since an adapter was merged into it"
             raise AttachError("E511", what, advice="Undo that change first, or unload().")
-        self.set_base_weight(self._before[0].original.to(weight))
+        original = self._before[0].original
+        assert original is not None  # merge() kept it
+        self.set_base_weight(original.to(weight))
         self._before = []
         self.merged_adapters = []
 
