@@ -35,7 +35,7 @@ _CURES = {  # what is said where advice depends on the case
     "E101": "Names are letters, digits and _; marks are [ ] ( ) = and +.",
     "E102": "Write it as W[out in] = B[out r] A[r in].",
     "E103": "Give the bond to a second core of the term, or drop it; a close name is proposed.",
-    "E310": "Choose ranks at which the matrices that are cut are large enough, or another start.",
+    "E310": "Give start='...' for the result, or start='' for none.",
     "E501": "Name linear layers by the endings of their names; those that there are follow.",
     "E511": "Call merge() or unmerge() first, whichever is said.",
     "E533": "Call unmerge_adapter() first.",
