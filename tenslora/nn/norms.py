@@ -30,12 +30,13 @@ class Source(NamedTuple):
 
     def again(self) -> Tensor:
         """Compute its output again."""
-        given = self.input
-        kind = given.device.type
-        if kind == "meta":
-            return self.module.forward(given)
-        with torch.autocast(kind, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.module.forward(given)
+        kind, run = self.input.device.type, self.module.forward
+        if kind == "meta":  # torch has no autocast there
+            found: Tensor = run(self.input)
+        else:
+            with torch.autocast(kind, dtype=self.autocast, enabled=self.autocast is not None):
+                found = run(self.input)
+        return found
 
 
 class Normed:

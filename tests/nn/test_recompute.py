@@ -280,3 +280,22 @@ def test_models_of_transformers(kind, make_case, randomized):
         value = case.run().square().sum()
         found.append([value.detach(), *torch.autograd.grad(value, list(adapter.parameters()))])
     assert_equal(*found)
+
+
+def test_a_segment_that_ends_with_the_normalisation(made):
+    """What the segment has saved is computed again for its own backward, and for that alone."""
+    found = []
+    for use in (False, True):
+        model, _, x = made(recompute=use)
+        one, two = model.layers
+
+        def run(v, one=one, two=two, use=use):
+            def segment(u):
+                return two.norm(one(u))
+
+            h = checkpoint(segment, v, use_reentrant=False) if use else segment(v)
+            return two.q(h) * two.k(h)
+
+        model.forward = run
+        found.append(grads(model, x))
+    assert_equal(*found)
