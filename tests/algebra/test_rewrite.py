@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tenslora as tl
 from tenslora import algebra
-from tenslora.algebra import normal_form, redundancies, same, simplify
+from tenslora.algebra import forms, normal_form, redundancies, same, simplify
 from tenslora.algebra.dimension import dimension
 from tenslora.algebra.drawn import drawn_arrays, evaluate
 from tenslora.algebra.modify import rename
@@ -76,6 +76,51 @@ def shuffled(network, chance):
         ]
         terms.append(Term(tuple(chance.sample(cores, len(cores)))))
     return Network(renamed.target, tuple(chance.sample(terms, len(terms))))
+
+
+def graph(count, edges):
+    """A core for each node and a bond for each edge: what refinement alone does not tell apart."""
+    ends = [[f"e{e}" for e, pair in enumerate(edges) if node in pair] for node in range(count)]
+    cores = " ".join(f"K{node}[{' '.join(bonds)}]" for node, bonds in enumerate(ends))
+    return parse(f"W[out in] = ones[out in] {cores}")
+
+
+def ring(count, step=1, start=0):
+    return [(start + n, start + (n + step) % count) for n in range(count)]
+
+
+def rungs(count):
+    return [(n, count + n) for n in range(count)]
+
+
+GRAPHS = {
+    "prism of 12": graph(12, ring(6) + ring(6, start=6) + rungs(6)),
+    "two rings of 6": graph(12, ring(6) + ring(6, start=6)),
+    "ring of 12": graph(12, ring(12)),
+    "Petersen": graph(10, ring(5) + ring(5, 2, 5) + rungs(5)),
+    "cube": graph(8, ring(4) + ring(4, start=4) + rungs(4)),
+    "every pair of 7": graph(7, [(i, j) for i in range(7) for j in range(i)]),
+    "Frucht, without a symmetry": graph(12, [
+        (0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 0), (0, 7), (1, 7), (2, 8), (3, 9),
+        (4, 9), (5, 10), (6, 10), (7, 11), (8, 11), (8, 9), (10, 11)]),
+    "a star of 12": parse(f"W[out in] = ones[out in] {' '.join(f'K{n}[r]' for n in range(12))}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_normal_form_of_cores_that_look_alike(name, monkeypatch):
+    """Known symmetries are not tried again: a prism of 12 cores took minutes."""
+    network, chance, count = GRAPHS[name], random.Random(3), []
+    refine = forms._refine
+    monkeypatch.setattr(forms, "_refine", lambda *a: count.append(1) or refine(*a))
+    form = normal_form(network)
+    assert len(count) < 400, len(count)
+    for _ in range(2):
+        assert normal_form(shuffled(network, chance)) == form
+
+
+def test_graphs_of_one_degree_are_told_apart():
+    assert len({str(normal_form(network)) for network in GRAPHS.values()}) == len(GRAPHS)
 
 
 def test_normal_form_tells_structures_apart():
