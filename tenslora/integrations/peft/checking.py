@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,8 @@ def _compare(
     where: str,
     found: Mapping[str, tuple[int, ...]],
     cores: Mapping[str, tuple[int, ...]],
-    missing: Iterable[str],
-    unknown: Iterable[str],
+    missing: AbstractSet[str],
+    unknown: AbstractSet[str],
 ) -> None:
     parts = [
         f"{word} {', '.join(sorted(names)[:4])}"
@@ -111,9 +112,10 @@ def _locate(source: tuple[str, str | None, dict[str, Any]] | None) -> str | None
         path = Path(name, subfolder or "", _FILE)
         return str(path) if path.is_file() else None
     try:
-        return hf_hub_download(name, _FILE, subfolder=subfolder, **options)
+        found: Any = hf_hub_download(name, _FILE, subfolder=subfolder, **options)
     except (OSError, ValueError):  # PEFT looks for other files, and tells what it cannot find
         return None
+    return str(found)
 
 
 def _saved_whole(model: nn.Module, endings: Iterable[str]) -> Iterator[str]:
@@ -121,7 +123,7 @@ def _saved_whole(model: nn.Module, endings: Iterable[str]) -> Iterator[str]:
     for path, module in model.named_modules():
         if path.endswith(tuple(endings)) and _plain(path) == path:
             wrapped = isinstance(module, AuxiliaryTrainingWrapper)
-            whole: nn.Module = module.original_module if wrapped else module  # type: ignore[assignment]
+            whole: Any = module.original_module if wrapped else module
             yield from (f"{path}.{name}" for name in whole.state_dict())
 
 
