@@ -93,12 +93,26 @@ def works(kept: Path) -> str:
 def spectra(results: Path) -> str:
     """Return, for each kept spectrum, what families need of a trained adapter, and the commands."""
     parts = []
-    for path in sorted(results.glob("*/spectrum.json")):
-        kept = json.loads(path.read_text(encoding="utf-8"))["needed"]
-        need = Need(tuple(kept["energies"]), kept["families"], kept["left_out"])
-        about = path.with_name("about.md").read_text(encoding="utf-8").strip()
-        parts.append(f"{about}\n\n```text\n{need!r}\n```\n")
+    for about in sorted(results.glob("*-spectrum/about.md")):
+        said = about.read_text(encoding="utf-8").strip()
+        parts.append(f"{said}\n\n```text\n{_needs(about.parent)!r}\n```\n")
     return "\n".join(parts)
+
+
+def _needs(folder: Path) -> Need:
+    """Put the tables of several commands on one adapter together, in the order of the catalogue."""
+    kept = [json.loads(p.read_text(encoding="utf-8"))["needed"] for p in folder.glob("*.json")]
+    (energies,) = {tuple(one["energies"]) for one in kept}
+    rows, left_out = (
+        {
+            name: one[part][name]
+            for name in tenslora.registered()
+            for one in kept
+            if name in one[part]
+        }
+        for part in ("families", "left_out")
+    )
+    return Need(energies, rows, left_out)
 
 
 def write_pages(docs: Path) -> None:
