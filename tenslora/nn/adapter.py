@@ -106,7 +106,9 @@ class Adapter(Standing):
         """
         self._check_attached()
         if not keep:
-            advice = "unmerge() gives the weights back; detach(keep=True) leaves them merged."
+            advice = "detach(keep=True) leaves them merged."
+            if all(item.original is not None for item in self.merged_weights):
+                advice = f"unmerge() gives the weights back; {advice}"
             self._check_merged(False, advice)
         install.detach(self, keep=keep)
 

@@ -40,6 +40,8 @@ def test_merging_for_good_is_merging(kind, make_case, randomized):
     assert all(torch.equal(values[0][name], values[1][name]) for name in values[0])
     with pytest.raises(AttachError, match=r"E511: adapter 'default' was merged without keeping"):
         adapter.unmerge()
+    with pytest.raises(AttachError, match=r"E511.*\n  detach\(keep=True\) leaves them merged"):
+        adapter.detach()
     adapter.detach(keep=True)
     assert all(torch.equal(values[0][name], p) for name, p in case.model.state_dict().items())
 
