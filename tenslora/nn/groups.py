@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tenslora.nn.autograd import autocast_state
+from tenslora.nn.autograd import autocast_state, saved_tensor_frame
 from tenslora.nn.context import Call, SharedInput
 from tenslora.nn.gradients import Books, Piece
 from tenslora.nn.grid import input_key
@@ -128,7 +128,9 @@ class Member:
 
     def run(self, x: Tensor, output: Tensor, weight: Tensor, calls: Mapping[Bank, Call]) -> Tensor:
         """Add the update to ``output``, in place; ``weight`` is (out, in)."""
-        dtype = autocast_state(x.device.type) or self.first.dtype
+        cast = autocast_state(x.device.type)
+        dtype = cast or self.first.dtype
+        weight = weight if cast is None else as_run(output, weight)
         call = calls[self.sites[0][0]]
         context = call.context
         key = None
@@ -157,6 +159,20 @@ class Member:
         dropout = self.group.dropout() or 0.0
         again = Again(None) if self.first.recompute else None
         return read(self, x, None, factors, self.group.scale, dropout, self.first.training, again)
+
+
+def as_run(output: Tensor, weight: Tensor) -> Tensor:
+    """The weight as a layer has cast it under autocast, where the graph has kept that."""
+    node = output.grad_fn
+    if weight.dtype is output.dtype or saved_tensor_frame() is not None:
+        return weight
+    for _ in range(2):  # the product, or a view of it
+        found: Tensor | None = getattr(node, "_saved_mat2", None)
+        if found is not None:
+            fits = found.dtype is output.dtype and found.mT.shape == weight.shape
+            return found.mT if fits else weight
+        node = node.next_functions[0][0] if node is not None and node.next_functions else None
+    return weight
 
 
 def can_add(cores: torch.dtype, output: torch.dtype) -> bool:

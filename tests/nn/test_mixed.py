@@ -196,6 +196,19 @@ def test_x_is_read_once_and_the_update_added_in_place(attached, base, cast, oper
     assert calls.names.count(operation) == 6
 
 
+def test_a_weight_is_cast_once_under_autocast(attached):
+    """In the forward, by the layer: backward takes what it has kept."""
+    model, _, x = attached()
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(x)
+    with Calls() as calls:
+        out.float().sum().backward()
+    cast = [s for n, s in zip(calls.names, calls.shapes, strict=True) if n == "_to_copy"]
+    assert (2, 5, 12) in cast
+    assert (12, 12) not in cast
+
+
 @pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
 @pytest.mark.parametrize("cast", [None, torch.bfloat16], ids=["plain", "autocast"])
 def test_checkpointing(attached, reentrant, cast):
