@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from tenslora.algebra.modify import rename, split
+from collections.abc import Iterator, Mapping
+from itertools import combinations, product
+
+from tenslora.algebra.modify import rename, split, squeeze
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, format_slot
 
-__all__ = ["align"]
+__all__ = ["align", "assignments", "chosen"]
 
 
 def align(special: Network, general: Network) -> tuple[Network, Network, tuple[str, ...]]:
     """Return both networks over one target, and what was done, one line a step.
 
     An inclusion of the results is one of the originals: a site or a feature that is split has any
-    size still, the parts having any sizes with that product, 1 included.
+    size still, the parts having any sizes with that product, 1 included. That the results are no
+    inclusion says nothing of the originals where ``general`` has parts whose sizes can be chosen:
+    see :func:`assignments`.
 
     Rules: sites that only one name differs in are the same site, or one of them is split into those
     of the other; sites are taken by name, in the order of ``special``. Outputs and inputs are taken
@@ -48,10 +53,91 @@ def align(special: Network, general: Network) -> tuple[Network, Network, tuple[s
     return pair[0], pair[1], tuple(steps)
 
 
+def assignments(
+    special: Network, general: Network
+) -> Iterator[tuple[Network, Network, tuple[str, ...]] | None]:
+    """Yield both networks over the target of ``special``, in each way to size the other's parts.
+
+    ``special`` is a special case of ``general`` where for all sizes of ``special`` there are sizes
+    of the parts of ``general``: LoRA is LoKr with a first part of 1. They can be chosen where a
+    feature has two parts or more there, or where one site of ``special`` is several. A part is then
+    a group of parts of ``special`` that follow each other, or 1. At sizes that are one prime or 1
+    there are no other ways (:func:`chosen` says of what): where each is refuted, so is the claim.
+
+    Nothing is yielded where no size can be chosen; sites of one name are one site. A way that
+    cannot be written, because a core would have no index left, is ``None``.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> lora = parse("W[layer out in] = B[layer out r] A[layer r in]")
+    >>> lokr = parse("W[layer (o1 o2) in] = C[layer o1] B[layer o2 r] A[layer r in]")
+    >>> for _, general, steps in assignments(lora, lokr):
+    ...     print(f"{', '.join(steps):<17} {general}")
+    o1 is 1, o2 is out W[layer out in] = C[layer] B[layer out r] A[layer r in]
+    o1 is out, o2 is 1 W[layer out in] = C[layer out] B[layer r] A[layer r in]
+    """
+    free = _free(special, general)
+    for ways in product(*(_compositions(few, many) for few, many in free)) if free else ():
+        parts = {part: group for way in ways for part, group in way.items()}
+        try:
+            yield _assigned(special, general, parts)
+        except SpecError as error:
+            if error.code not in ("E120", "E123"):
+                raise
+            yield None
+
+
+def chosen(special: Network, general: Network) -> frozenset[str]:
+    """Return the indices of ``special`` that the parts of ``general`` share out among them."""
+    return frozenset(index for few, _ in _free(special, general) for index in few)
+
+
+def _free(special: Network, general: Network) -> list[tuple[Slot, Slot]]:
+    """Return what is one thing in both, in the indices of each, where ``general`` has several."""
+    own, others = _apart(special, general)
+    pairs = [(special.output, general.output), (special.input, general.input)]
+    pairs += [(own, others)] if len(own) == 1 else []
+    return [(few, many) for few, many in pairs if len(many) > 1]
+
+
+def _compositions(few: Slot, many: Slot) -> Iterator[dict[str, Slot]]:
+    """Give each of ``many`` a group of ``few`` in their order, or nothing; first few nothings."""
+    found = []
+    for cuts in combinations(range(len(few) + len(many) - 1), len(many) - 1):
+        ends = [cut - n for n, cut in enumerate(cuts)]
+        bounds = zip([0, *ends], [*ends, len(few)], strict=True)
+        found.append([few[start:end] for start, end in bounds])
+    for groups in sorted(found, key=lambda groups: groups.count(())):
+        yield dict(zip(many, groups, strict=True))
+
+
+def _assigned(
+    special: Network, general: Network, parts: Mapping[str, Slot]
+) -> tuple[Network, Network, tuple[str, ...]]:
+    """Write the parts of ``general`` as these groups of indices of ``special``."""
+    gone = [part for part, group in parts.items() if not group]
+    network = squeeze(general, *gone) if gone else general
+    kept = [part for part, group in parts.items() if group]
+    apart: dict[str, str] = {}
+    for part in kept:  # names of their own, while one part may get the name of another
+        apart[part] = _fresh(f"{part}_", network, (*special.indices, *apart.values()))
+    pair = [special, rename(network, **apart)]
+    steps = [f"{part} is {format_slot(group) if group else 1}" for part, group in parts.items()]
+    for part in kept:
+        _into(pair, 1, apart[part], parts[part], [])
+    one, two, more = align(*pair)
+    return one, two, (*steps, *more)
+
+
+def _apart(special: Network, general: Network) -> tuple[Slot, Slot]:
+    """Return the sites that only the one has, and those that only the other has."""
+    own = tuple(site for site in special.sites if site not in general.sites)
+    return own, tuple(site for site in general.sites if site not in special.sites)
+
+
 def _sites(pair: list[Network], steps: list[str]) -> None:
-    one, two = (
-        tuple(site for site in pair[n].sites if site not in pair[1 - n].sites) for n in range(2)
-    )
+    one, two = _apart(*pair)
     if not one and not two:
         return
     if len(one) == 1 and two:
@@ -60,8 +146,12 @@ def _sites(pair: list[Network], steps: list[str]) -> None:
         _into(pair, 1, two[0], one, steps)
     else:
         what = f"{pair[0].target} and {pair[1].target} have different sites"
-        first, second = " ".join(one) or "none", " ".join(two) or "none"
-        advice = f"Only the first has {first}, only the second {second}: split or restrict one."
+        only = [
+            f"the {nth} has {' '.join(sites)}, which the {other} has not"
+            for nth, other, sites in (("first", "second", one), ("second", "first", two))
+            if sites
+        ]
+        advice = f"{'; '.join(only)[:1].upper()}{'; '.join(only)[1:]}: split or restrict one."
         raise SpecError("E130", what, advice=advice)
 
 

@@ -4,14 +4,15 @@ Where every bond of a network is bounded, so is the dimension of its W: by the n
 entries at the largest ranks, and by the rank of their derivative. What bounds a bond:
 
 - a frozen core with the value of a rule, or from the weights (:class:`~tenslora.algebra.Limits`);
-- a frozen core that any rank can have, with one trained core at its other end: at as many values as
-  the other indices of the frozen core have, it can be an identity, and no larger rank adds to that.
+- a frozen core that any rank can have, with one trained core at its other end that stands in no
+  other place: at as many values as the other indices of the frozen core have, it can be an
+  identity, and no larger rank adds to that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from tenslora.algebra.dimension import dimension
 from tenslora.algebra.drawn import drawn_arrays, evaluate
@@ -31,13 +32,18 @@ _SHAPES = ((2, 4, 4, 1), (4, 4, 4, 1), (1, 4, 4, 1), (2, 4, 2, 1), (4, 4, 4, 4),
 Known = tuple[Network, frozenset[str], Limits]
 
 
-def exceeds(special: Known, general: Known, seed: int) -> Iterator[tuple[str, dict[str, int]]]:
+def exceeds(
+    special: Known, general: Known, seed: int, prime: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, int]]]:
     """Yield why ``special`` has more dimensions than ``general`` at any ranks, and at what sizes.
 
-    The targets have to be the same. Nothing is yielded where a bond of ``general`` has no bound.
+    The targets have to be the same; those of its indices in ``prime`` get one prime or 1. Nothing
+    is yielded where a bond of ``general`` has no bound.
     """
     bare = not general[0].bonds
-    for target in _targets(special[0], 3 if bare else 0):
+    for target in _targets(special[0], 3 if bare or prime else 0):
+        if len(own := {target[index] for index in prime} - {1}) > 1 or own & {4, 6}:
+            continue
         largest, sizes = _largest(general, target), _ranks(special, target, 3 if bare else _RANK)
         if largest is None:
             return
@@ -92,13 +98,16 @@ def _most(
     network: Network, frozen: frozenset[str], bond: str, sizes: Mapping[str, int]
 ) -> int | None:
     """Return the rank above which a bond between a frozen and a trained core adds nothing."""
-    ends = [core for term in network.terms for core in term.cores if bond in core.indices]
+    places = [core for term in network.terms for core in term.cores]
+    ends = [core for core in places if bond in core.indices]
     held = [core for core in ends if core.name in frozen]
     if len(ends) != 2 or len(held) != 1 or any(core.is_constant for core in ends):
         return None
     (kept,) = held
     others = [index for index in kept.indices if index != bond]
     free = next(core for core in ends if core is not kept)
+    if sum(core.name == free.name for core in places) > 1:  # it serves other places as well
+        return None
     if set(others) & set(free.indices) or not all(index in sizes for index in others):
         return None
     return math.prod(sizes[index] for index in others)

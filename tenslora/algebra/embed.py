@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from tenslora.algebra.align import align
+from tenslora.algebra.align import align, assignments, chosen
 from tenslora.algebra.limits import UNLIMITED, Limits
-from tenslora.algebra.proof import Proof, check_networks
+from tenslora.algebra.proof import Proof, check_networks, identity
 from tenslora.algebra.refute import Refutation, refute_networks
-from tenslora.algebra.search import LIMIT, find_witness
+from tenslora.algebra.search import LIMIT, Search, find_witness
+from tenslora.algebra.units import with_units, without_units
+from tenslora.algebra.witness import Witness, parse_witness
 from tenslora.errors import SpecError
 from tenslora.spec import Network
 
-__all__ = ["Undecided", "Verdict", "embed_networks"]
+__all__ = ["Undecided", "Verdict", "check_aligned", "embed_networks"]
+
+#: Both networks over one target, and what was done.
+Way = tuple[Network, Network, tuple[str, ...]]
+
+#: How many ways to size the parts of the larger network's features and sites are looked at.
+WAYS = 128
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,10 @@ def embed_networks(
     Parameters
     ----------
     special, general : the networks; targets are aligned first (:func:`~tenslora.algebra.align`).
+        What is claimed is that for all sizes of ``special`` there are sizes of the parts of
+        ``general``, such as ``o1 = 1`` for LoRA in LoKr. It is tried at any sizes of them first,
+        then in each way to choose them (:func:`~tenslora.algebra.align.assignments`); it is refuted
+        only where each of these is.
     frozen_special, frozen_general : their frozen cores. A frozen core of ``general`` is filled from
         frozen cores and constants only.
     limits_special, limits_general : what more is known of the frozen cores.
@@ -81,44 +95,168 @@ def embed_networks(
     S[layer r_b r_a] = S[layer r_b] eye[r_b r_a]
     U[r_a in] = U[in r_a]
     """
+    known = _Known(
+        frozenset(frozen_special), frozenset(frozen_general), limits_special, limits_general
+    )
     one, two, steps = align(special, general)
-    found = find_witness(
-        one,
-        two,
-        frozen_special=frozen_special,
-        frozen_general=frozen_general,
-        given=limits_general.given,
-        limit=limit,
+    found, proof = known.search(one, two, steps, free, limit)
+    if proof is not None:
+        return proof
+    ways = list(islice(assignments(special, general), WAYS + 1))
+    verdict = (
+        known.refute((one, two, steps))
+        if not ways
+        else known.choose(general, ways, found, free, limit)
     )
-    wanted = (found.free, found.witness) if free else (found.witness, found.free)
-    for witness in (*wanted, _itself(one, two)):
-        if witness is not None:
-            try:
-                return check_networks(
-                    one,
-                    two,
-                    witness,
-                    frozen_special=frozen_special,
-                    frozen_general=frozen_general,
-                    limits_special=limits_special,
-                    limits_general=limits_general,
-                    aligned=steps,
-                )
-            except SpecError as error:
-                found.notes.append(_refused(error))
-    refutation = refute_networks(
-        one,
-        two,
-        frozen_special=frozen_special,
-        frozen_general=frozen_general,
-        limits_special=limits_special,
-        limits_general=limits_general,
+    if verdict is not None:
+        return verdict
+    return Undecided(one, two, found.tried, tuple(found.notes))
+
+
+def check_aligned(
+    special: Network,
+    general: Network,
+    witness: str | Iterable[str] | Witness,
+    *,
+    frozen_special: Collection[str] = (),
+    frozen_general: Collection[str] = (),
+    limits_special: Limits = UNLIMITED,
+    limits_general: Limits = UNLIMITED,
+) -> Proof:
+    """Check a witness between networks whose targets are aligned first.
+
+    It is read at any sizes of the parts of ``general``, and where it does not go so, in each way to
+    choose them: the error is that of the first.
+
+    Raises
+    ------
+    SpecError
+        What :func:`~tenslora.algebra.check_networks` and :func:`~tenslora.algebra.align` say.
+    """
+    known = _Known(
+        frozenset(frozen_special), frozenset(frozen_general), limits_special, limits_general
     )
-    return (
-        refutation
-        if refutation is not None
-        else Undecided(one, two, found.tried, tuple(found.notes))
-    )
+    parsed = parse_witness(witness)
+    one, two, steps = align(special, general)
+    try:
+        return known.check(one, two, parsed, steps)
+    except SpecError:
+        for way in filter(None, islice(assignments(special, general), WAYS)):
+            with contextlib.suppress(SpecError):
+                return known.check(way[0], way[1], parsed, way[2])
+        raise
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the frozen cores of both networks."""
+
+    special: frozenset[str]
+    general: frozenset[str]
+    limits_special: Limits
+    limits_general: Limits
+
+    def search(
+        self, one: Network, two: Network, steps: tuple[str, ...], free: bool, limit: int
+    ) -> tuple[Search, Proof | None]:
+        """Search for a witness between networks over one target, and check what is found."""
+        small = without_units(two, self.limits_general)
+        found = find_witness(
+            one,
+            small,
+            frozen_special=self.special,
+            frozen_general=self.general,
+            given=[name for name in self.limits_general.given if name in small.cores],
+            limit=limit,
+        )
+        wanted = (found.free, found.witness) if free else (found.witness, found.free)
+        if small is not two:
+            wanted = tuple(one and with_units(one, two, small) for one in wanted)
+        for witness in (*wanted, _itself(one, two)):
+            if witness is not None:
+                try:
+                    return found, self.check(one, two, witness, steps)
+                except SpecError as error:
+                    found.notes.append(_refused(error))
+        return found, self.identity(one, two)
+
+    def check(
+        self, one: Network, two: Network, witness: str | Witness, steps: tuple[str, ...]
+    ) -> Proof:
+        return check_networks(
+            one,
+            two,
+            witness,
+            frozen_special=self.special,
+            frozen_general=self.general,
+            limits_special=self.limits_special,
+            limits_general=self.limits_general,
+            aligned=steps,
+        )
+
+    def identity(self, one: Network, two: Network) -> Proof | None:
+        """Prove that a network is a special case of itself, where no witness can be written.
+
+        That is so where an array has groups of different lengths in two places.
+        """
+        same = self.special <= self.general, self.limits_special is self.limits_general
+        return identity(one, sorted(self.general)) if one == two and all(same) else None
+
+    def choose(
+        self, general: Network, ways: Sequence[Way | None], found: Search, free: bool, limit: int
+    ) -> Proof | Refutation | None:
+        """Return a proof in one of the ways to size parts, or a refutation of them all."""
+        refuted: list[Refutation] = []
+        left: list[Way] = []
+        for way in filter(None, ways[:WAYS]):
+            if (refutation := self.refute(way, general, cheap=True)) is not None:
+                refuted.append(refutation)
+                continue
+            more, proof = self.search(*way, free, max(0, limit - found.tried))
+            if proof is not None:
+                return proof
+            found.tried += more.tried
+            found.notes += [note for note in more.notes if note not in found.notes]
+            left.append(way)
+        for way in left if len(refuted) + len(left) == len(ways) else ():
+            if (refutation := self.refute(way, general)) is None:
+                break
+            refuted.append(refutation)
+        if len(refuted) == len(ways):
+            return refuted[0].at_all(len(ways))
+        found.notes.append(f"{len(refuted)} of {len(ways)} ways to size its parts are refuted")
+        return None
+
+    def refute(
+        self, way: Way, general: Network | None = None, *, cheap: bool = False
+    ) -> Refutation | None:
+        """Look for a counterexample, at chosen sizes of the parts of ``general`` where it is given.
+
+        ``cheap`` leaves dimensions out. None is looked for where the value of a rule would need a
+        slot that has gone; a site that every core carries is not needed, there being a value for
+        each.
+        """
+        one, two, steps = way
+        if general is not None and _lost(general, self.limits_general.given, steps):
+            return None
+        return refute_networks(
+            one,
+            two,
+            frozen_special=self.special,
+            frozen_general=self.general,
+            limits_special=self.limits_special,
+            limits_general=self.limits_general,
+            prime=() if general is None else chosen(one, general),
+            dimensions=not cheap,
+        )
+
+
+def _lost(general: Network, given: Collection[str], steps: Collection[str]) -> bool:
+    """Whether a core with the value of a rule has lost a slot other than a site of every core."""
+    gone = {step.removesuffix(" is 1") for step in steps if step.endswith(" is 1")}
+    every = set(general.sites).intersection(*(core.indices for core in general.cores.values()))
+    slots = [slot for name in given for slot in general.cores[name].slots]
+    return any(gone.issuperset(slot) and not every.issuperset(slot) for slot in slots)
 
 
 def _itself(special: Network, general: Network) -> str | None:

@@ -24,6 +24,10 @@ def _no_words(network: Network) -> dict[str, str]:
     return {}
 
 
+def _no_ones(network: Network) -> frozenset[str]:
+    return frozenset()
+
+
 def _no_value(core: Core, network: Network, sizes: Mapping[str, int]) -> Array:
     raise NotImplementedError
 
@@ -44,12 +48,15 @@ class Limits:
     value : of one of the ``given``, from the core, the network and all sizes: its array.
     most : the largest rank of each of these bonds, from the network and the sizes of its target;
         no larger one is admitted, or adds anything.
+    ones : those of the ``given`` that are all ones in the network, which may be aligned: a
+        circulant block of 1 by 1 is.
     """
 
     given: Mapping[str, str] = field(default_factory=dict)
     words: Callable[[Network], dict[str, str]] = _no_words
     value: Callable[[Core, Network, Mapping[str, int]], Array] = _no_value
     most: Callable[[Network, Mapping[str, int]], dict[str, int]] = _no_most
+    ones: Callable[[Network], frozenset[str]] = _no_ones
 
 
 #: Of a network without frozen cores, or with such as may have any value.

@@ -14,7 +14,7 @@ The counterexample is one W of the other network, from a seed, that is not so.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Refutation", "refute_networks"]
 
-_SIZE = 3  # of every index and rank in a counterexample
+_SIZE = 3  # a prime: of every index and rank in a counterexample
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ class Refutation:
     def __bool__(self) -> bool:
         return False
 
+    def at_all(self, ways: int) -> Refutation:
+        """Return this one of as many, one for each way to size the parts of ``general``."""
+        if ways == 1:
+            return self
+        return replace(self, reason=f"{self.reason}; refuted for all {ways} ways to size its parts")
+
     def __str__(self) -> str:
         sizes = " ".join(f"{name}={size}" for name, size in self.sizes.items())
         lines = [
@@ -76,9 +82,15 @@ def refute_networks(
     frozen_general: Collection[str] = (),
     limits_special: Limits = UNLIMITED,
     limits_general: Limits = UNLIMITED,
+    prime: Collection[str] = (),
+    dimensions: bool = True,
     seed: int = 0,
 ) -> Refutation | None:
     """Draw a W of ``special`` and see whether it breaks a bound that ``general`` has at all ranks.
+
+    The sizes of ``prime``, indices of the target, are one prime or 1, for a claim about every way
+    to size the parts of ``general`` (:func:`~tenslora.algebra.align.assignments`). Without
+    ``dimensions`` the law that takes most of the time is left out.
 
     Returns ``None`` where it does not; that proves nothing.
 
@@ -102,7 +114,7 @@ def refute_networks(
         return Refutation(special, general, law, reason, sizes, seed)
     one = special, frozenset(frozen_special), limits_special
     two = general, frozenset(frozen_general), limits_general
-    for reason, chosen in exceeds(one, two, seed):
+    for reason, chosen in exceeds(one, two, seed, prime) if dimensions else ():
         return Refutation(special, general, "dimension", reason, chosen, seed)
     return None
 

@@ -62,7 +62,14 @@ def limits_of(family: Family) -> Limits:
             found.setdefault(bond, {})[word] = None
         return {bond: " and ".join(held) for bond, held in found.items()}
 
-    return Limits(given, words, value, most)
+    def ones(network: Network) -> frozenset[str]:
+        return frozenset(
+            core
+            for core, rule in given.items()
+            if rule == "ones" or (rule == "circulant" and len(network.cores[core].slots) == 1)
+        )
+
+    return Limits(given, words, value, most, ones)
 
 
 def _is_given(rule: InitRule, started: set[str]) -> bool:
@@ -83,8 +90,10 @@ def _bounds(
         core, kind = network.cores[name], family.init[name].kind
         slot = core.slots[-1] if kind == "circulant" else _bonds(core, network)
         if kind == "circulant" and len(slot) == 1 and slot[0] in network.bonds:
-            named = " ".join(map(format_slot, core.slots[:2]))
-            yield slot[0], f"{kind} {named}", sum(slot_size(s, sizes) for s in core.slots[:2]) - 1
+            blocks = core.slots[:-1]  # a side of 1 may have gone
+            rows_and_columns = sum(slot_size(s, sizes) for s in blocks) + 2 - len(blocks)
+            named = " ".join([kind, *map(format_slot, blocks)])
+            yield slot[0], named, rows_and_columns - 1
         elif kind in _WAVES and len(slot) == 1:
             yield slot[0], "waves", rows * columns
     start = family.start

@@ -100,16 +100,20 @@ def test_a_network_with_a_group_in_two_orders_is_a_special_case_of_itself():
 
 
 def test_refuted_by_rank():
-    refutation = embeds("lora", "lokr")
+    product = "W[layer proj out in] = C[layer out] B[proj in r] A[r]"
+    refutation = embeds("lora", product)
     assert isinstance(refutation, Refutation)
     assert not refutation
     assert refutation.law == "parts"
-    # the same by hand: (o1 i1) against (o2 i2) has rank 1 for LoKr at each weight
-    lokr = tl.resolve("lokr").network
-    sizes = dict.fromkeys(lokr.indices, 3)
+    assert refutation.reason == (
+        "the larger network has rank 1 at most between layer out | proj in; here it is 9"
+    )
+    # the same by hand: (layer out) against (proj in) has rank 1
+    network = parse(product)
+    sizes = dict.fromkeys(network.indices, 3)
     generator = np.random.default_rng(1)
-    cores = {n: generator.normal(size=core_shape(c, sizes)) for n, c in lokr.cores.items()}
-    w = dense(lokr, cores, sizes)[0, 0].reshape(3, 3, 3, 3).transpose(0, 2, 1, 3).reshape(9, 9)
+    cores = {n: generator.normal(size=core_shape(c, sizes)) for n, c in network.cores.items()}
+    w = dense(network, cores, sizes).transpose(0, 2, 1, 3).reshape(9, 9)
     assert np.linalg.matrix_rank(w) == 1
     assert "drawn with seed 0 at" in str(refutation)
 
@@ -120,14 +124,14 @@ def test_refuted_by_dimension():
     In logarithms the ring is a sum of three matrices, of dimension 27 - 9 + 1 = 19 by hand: the
     common parts are three vectors of 3, one constant of each of them counted twice.
     """
-    ring = "W[(o1 o2) in] = X[o1 o2] Y[o2 in] Z[o1 in]"
-    refutation = embeds("W[(o1 o2) in] = B[o1 o2 r] A[r in]", ring)
+    ring = "W[layer out in] = X[layer out] Y[out in] Z[layer in]"
+    refutation = embeds("W[layer out in] = B[layer out r] A[r in]", ring)
     assert isinstance(refutation, Refutation)
     assert refutation.law == "dimension"
     assert refutation.reason == (
         "the larger network has 19 dimensions and no rank to raise; here W has 27"
     )
-    assert isinstance(embeds("W[(o1 o2) in] = b[o1] c[o2] a[in]", ring), Proof)
+    assert isinstance(embeds("W[layer out in] = b[layer] c[out] a[in]", ring), Proof)
 
 
 def test_refuted_by_a_tied_site():
@@ -212,4 +216,56 @@ def test_aligned_targets_are_equal(one, two):
 def test_sites_that_correspond_to_nothing():
     with pytest.raises(tl.TensloraError, match=r"E130: .* have different sites") as caught:
         embeds("lora", "W[out in] = B[out r] A[r in]")
-    assert "Only the first has layer proj, only the second none" in str(caught.value)
+    assert "The first has layer proj, which the second has not: split or" in str(caught.value)
+
+
+CHOSEN = {
+    "LoRA is LoKr": ("lora", "lokr", "o1 is 1, o2 is out, i1 is 1, i2 is in"),
+    "LoRA is C3A of blocks of 1": ("lora", "c3a", "m is out, o is 1, n is in, i is 1"),
+    "a family whose first part is split": (
+        "lokr", tl.split("lokr", "o1", "h1", "h2"),
+        "h1 is 1, h2 is o1, o2 is o2, i1 is i1, i2 is i2"),
+    "parts that fall elsewhere": (
+        "W[(a b) in] = C[a] B[b in]", "W[(x y z) in] = C[x y] B[z in]", "x is 1, y is a, z is b"),
+    "names that change places": (
+        "W[(z y) in] = C[z] B[y in]", "W[(x y z) in] = C[x y] B[z in]", "x is 1, y is z, z is y"),
+    "as many parts": (
+        "W[(a b) in] = T[a b in]", "W[(a b) in] = C[s a] B[s b in] D[a]",
+        ""),
+    "a site that is several": (
+        "W[site out in] = s[site] T[out in]", "W[layer proj out in] = s[layer] T[out in]",
+        "layer is site, proj is 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_sizes_of_parts_are_chosen(name):
+    """Refuted by mistake once: that parts of equal sizes do not go says nothing of others."""
+    special, general, steps = CHOSEN[name]
+    proof = assert_special_case(special, general)
+    assert ", ".join(text for law, text in proof.steps if law == "align") == steps
+    assert tl.check(special, general, proof.witness) == proof
+
+
+def test_what_is_refuted_is_so_for_all_sizes_of_the_parts():
+    """By hand: two sites cannot be told apart by C alone, whichever of its parts is the output."""
+    two = "W[layer (o1 o2) in] = C[o1 in] B[o2 in]"
+    refutation = embeds("W[layer out in] = B[layer out r] A[r in]", two)
+    assert isinstance(refutation, Refutation)
+    assert refutation.reason == (
+        "no core of the larger network carries 'layer'; here W differs along it; "
+        "refuted for all 2 ways to size its parts"
+    )
+    left_out = embeds(
+        "W[layer out in] = B[layer out r] A[r in]", "W[layer (o1 o2) in] = C[o1] B[o2 in]"
+    )
+    assert isinstance(left_out, Undecided)
+    assert "1 of 2 ways to size its parts are refuted" in str(left_out)
+
+
+def test_what_is_proved_is_not_refuted_on_the_way():
+    """The order is transitive where it is decided: tera in lora in lokr, so tera in lokr."""
+    for one, two, three in (("tera", "lora", "lokr"), ("gralora", "lora", "c3a")):
+        assert embeds(one, two)
+        assert embeds(two, three)
+        assert embeds(one, three)

@@ -147,7 +147,7 @@ MESSAGES = {
     "other targets": (
         lambda: tl.check("lora", "W[out in] = B[out r] A[r in]", ""),
         "E130: W[layer proj out in] and W[out in] have different sites\n"
-        "  Only the first has layer proj, only the second none: split or restrict one.",
+        "  The first has layer proj, which the second has not: split or restrict one.",
     ),
     "an unknown core": (
         lambda: tl.check("W[out in] = B[out r] A[r in]", "W[out in] = T[out in]",
