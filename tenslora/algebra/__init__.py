@@ -6,7 +6,7 @@ functions that take families, names and equations are in :mod:`tenslora.family`.
 
 from __future__ import annotations
 
-from tenslora.algebra.align import align
+from tenslora.algebra.align import align, assigned
 from tenslora.algebra.constants import eliminate
 from tenslora.algebra.embed import Undecided, Verdict, embed_networks
 from tenslora.algebra.forms import normal_form, same
@@ -43,6 +43,7 @@ __all__ = [
     "Witness",
     "absorb",
     "align",
+    "assigned",
     "check_networks",
     "drop_constants",
     "drop_unit_bonds",

@@ -9,7 +9,7 @@ from tenslora.algebra.modify import rename, split, squeeze
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, format_slot
 
-__all__ = ["align", "assignments", "chosen"]
+__all__ = ["align", "assigned", "assignments", "chosen"]
 
 
 def align(special: Network, general: Network) -> tuple[Network, Network, tuple[str, ...]]:
@@ -53,10 +53,8 @@ def align(special: Network, general: Network) -> tuple[Network, Network, tuple[s
     return pair[0], pair[1], tuple(steps)
 
 
-def assignments(
-    special: Network, general: Network
-) -> Iterator[tuple[Network, Network, tuple[str, ...]] | None]:
-    """Yield both networks over the target of ``special``, in each way to size the other's parts.
+def assignments(special: Network, general: Network) -> Iterator[dict[str, Slot]]:
+    """Yield each way to size the parts of ``general``: what of ``special`` each of them is.
 
     ``special`` is a special case of ``general`` where for all sizes of ``special`` there are sizes
     of the parts of ``general``: LoRA is LoKr with a first part of 1. They can be chosen where a
@@ -64,28 +62,19 @@ def assignments(
     a group of parts of ``special`` that follow each other, or 1. At sizes that are one prime or 1
     there are no other ways (:func:`chosen` says of what): where each is refuted, so is the claim.
 
-    Nothing is yielded where no size can be chosen; sites of one name are one site. A way that
-    cannot be written, because a core would have no index left, is ``None``.
+    Nothing is yielded where no size can be chosen; sites of one name are one site.
 
     Examples
     --------
     >>> from tenslora.spec import parse
     >>> lora = parse("W[layer out in] = B[layer out r] A[layer r in]")
     >>> lokr = parse("W[layer (o1 o2) in] = C[layer o1] B[layer o2 r] A[layer r in]")
-    >>> for _, general, steps in assignments(lora, lokr):
-    ...     print(f"{', '.join(steps):<17} {general}")
-    o1 is 1, o2 is out W[layer out in] = C[layer] B[layer out r] A[layer r in]
-    o1 is out, o2 is 1 W[layer out in] = C[layer out] B[layer r] A[layer r in]
+    >>> list(assignments(lora, lokr))
+    [{'o1': (), 'o2': ('out',)}, {'o1': ('out',), 'o2': ()}]
     """
     free = _free(special, general)
     for ways in product(*(_compositions(few, many) for few, many in free)) if free else ():
-        parts = {part: group for way in ways for part, group in way.items()}
-        try:
-            yield _assigned(special, general, parts)
-        except SpecError as error:
-            if error.code not in ("E120", "E123"):
-                raise
-            yield None
+        yield {part: group for way in ways for part, group in way.items()}
 
 
 def chosen(special: Network, general: Network) -> frozenset[str]:
@@ -112,10 +101,25 @@ def _compositions(few: Slot, many: Slot) -> Iterator[dict[str, Slot]]:
         yield dict(zip(many, groups, strict=True))
 
 
-def _assigned(
+def assigned(
     special: Network, general: Network, parts: Mapping[str, Slot]
 ) -> tuple[Network, Network, tuple[str, ...]]:
-    """Write the parts of ``general`` as these groups of indices of ``special``."""
+    """Write the parts of ``general`` as groups of indices of ``special``; as :func:`align`.
+
+    Raises
+    ------
+    SpecError
+        E123 where a core would have no index left, E120 where a name is taken.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> lora = parse("W[layer out in] = B[layer out r] A[layer r in]")
+    >>> lokr = parse("W[layer (o1 o2) in] = C[layer o1] B[layer o2 r] A[layer r in]")
+    >>> _, general, steps = assigned(lora, lokr, {"o1": (), "o2": ("out",)})
+    >>> print(general, steps)
+    W[layer out in] = C[layer] B[layer out r] A[layer r in] ('o1 is 1', 'o2 is out')
+    """
     gone = [part for part, group in parts.items() if not group]
     network = squeeze(general, *gone) if gone else general
     kept = [part for part, group in parts.items() if group]

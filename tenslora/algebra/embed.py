@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
-from tenslora.algebra.align import align, assignments, chosen
+from tenslora.algebra.align import align, assigned, assignments, chosen
 from tenslora.algebra.limits import UNLIMITED, Limits
 from tenslora.algebra.proof import Proof, check_networks, identity
 from tenslora.algebra.refute import Refutation, refute_networks
@@ -15,15 +15,41 @@ from tenslora.algebra.search import LIMIT, Search, find_witness
 from tenslora.algebra.units import with_units, without_units
 from tenslora.algebra.witness import Witness, parse_witness
 from tenslora.errors import SpecError
-from tenslora.spec import Network
+from tenslora.spec import Network, Slot
 
 __all__ = ["Undecided", "Verdict", "check_aligned", "embed_networks"]
 
-#: Both networks over one target, and what was done.
-Way = tuple[Network, Network, tuple[str, ...]]
 
 #: How many ways to size the parts of the larger network's features and sites are looked at.
 WAYS = 128
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Both networks over one target, what was done, and the sizes that were chosen for parts."""
+
+    special: Network
+    general: Network
+    steps: tuple[str, ...]
+    parts: Mapping[str, Slot] = field(default_factory=dict)
+
+    @classmethod
+    def aligned(cls, special: Network, general: Network) -> _Way:
+        return cls(*align(special, general))
+
+    @classmethod
+    def all(cls, special: Network, general: Network) -> tuple[list[_Way], int]:
+        """Return the ways to size the parts of ``general`` that can be written, and their number.
+
+        Of more than are looked at the first are returned.
+        """
+        found: list[_Way] = []
+        number = 0
+        for parts in islice(assignments(special, general), WAYS + 1):
+            number += 1
+            with contextlib.suppress(SpecError):  # a core would have no index left
+                found.append(cls(*assigned(special, general, parts), parts))
+        return found[:WAYS], number
 
 
 @dataclass(frozen=True)
@@ -98,19 +124,18 @@ def embed_networks(
     known = _Known(
         frozenset(frozen_special), frozenset(frozen_general), limits_special, limits_general
     )
-    one, two, steps = align(special, general)
-    found, proof = known.search(one, two, steps, free, limit)
+    way = _Way.aligned(special, general)
+    found, proof = known.search(way, free, limit)
     if proof is not None:
         return proof
-    ways = list(islice(assignments(special, general), WAYS + 1))
-    verdict = (
-        known.refute((one, two, steps))
-        if not ways
-        else known.choose(general, ways, found, free, limit)
-    )
+    ways, number = _Way.all(special, general)
+    if number:
+        verdict = known.choose(ways, number, general, found, free, limit)
+    else:
+        verdict = known.refute(way)
     if verdict is not None:
         return verdict
-    return Undecided(one, two, found.tried, tuple(found.notes))
+    return Undecided(way.special, way.general, found.tried, tuple(found.notes))
 
 
 def check_aligned(
@@ -137,13 +162,13 @@ def check_aligned(
         frozenset(frozen_special), frozenset(frozen_general), limits_special, limits_general
     )
     parsed = parse_witness(witness)
-    one, two, steps = align(special, general)
     try:
-        return known.check(one, two, parsed, steps)
-    except SpecError:
-        for way in filter(None, islice(assignments(special, general), WAYS)):
+        return known.check(_Way.aligned(special, general), parsed)
+    except SpecError as error:
+        ways = [] if error.code == "E130" else _Way.all(special, general)[0]
+        for way in ways:
             with contextlib.suppress(SpecError):
-                return known.check(way[0], way[1], parsed, way[2])
+                return known.check(way, parsed)
         raise
 
 
@@ -156,10 +181,9 @@ class _Known:
     limits_special: Limits
     limits_general: Limits
 
-    def search(
-        self, one: Network, two: Network, steps: tuple[str, ...], free: bool, limit: int
-    ) -> tuple[Search, Proof | None]:
-        """Search for a witness between networks over one target, and check what is found."""
+    def search(self, way: _Way, free: bool, limit: int) -> tuple[Search, Proof | None]:
+        """Search for a witness, and check what is found."""
+        one, two = way.special, way.general
         small = without_units(two, self.limits_general)
         found = find_witness(
             one,
@@ -175,23 +199,22 @@ class _Known:
         for witness in (*wanted, _itself(one, two)):
             if witness is not None:
                 try:
-                    return found, self.check(one, two, witness, steps)
+                    return found, self.check(way, witness)
                 except SpecError as error:
                     found.notes.append(_refused(error))
         return found, self.identity(one, two)
 
-    def check(
-        self, one: Network, two: Network, witness: str | Witness, steps: tuple[str, ...]
-    ) -> Proof:
+    def check(self, way: _Way, witness: str | Witness) -> Proof:
         return check_networks(
-            one,
-            two,
+            way.special,
+            way.general,
             witness,
             frozen_special=self.special,
             frozen_general=self.general,
             limits_special=self.limits_special,
             limits_general=self.limits_general,
-            aligned=steps,
+            aligned=way.steps,
+            parts=way.parts,
         )
 
     def identity(self, one: Network, two: Network) -> Proof | None:
@@ -203,32 +226,38 @@ class _Known:
         return identity(one, sorted(self.general)) if one == two and all(same) else None
 
     def choose(
-        self, general: Network, ways: Sequence[Way | None], found: Search, free: bool, limit: int
+        self,
+        ways: Sequence[_Way],
+        number: int,
+        general: Network,
+        found: Search,
+        free: bool,
+        limit: int,
     ) -> Proof | Refutation | None:
         """Return a proof in one of the ways to size parts, or a refutation of them all."""
         refuted: list[Refutation] = []
-        left: list[Way] = []
-        for way in filter(None, ways[:WAYS]):
+        left: list[_Way] = []
+        for way in ways:
             if (refutation := self.refute(way, general, cheap=True)) is not None:
                 refuted.append(refutation)
                 continue
-            more, proof = self.search(*way, free, max(0, limit - found.tried))
+            more, proof = self.search(way, free, max(0, limit - found.tried))
             if proof is not None:
                 return proof
             found.tried += more.tried
             found.notes += [note for note in more.notes if note not in found.notes]
             left.append(way)
-        for way in left if len(refuted) + len(left) == len(ways) else ():
+        for way in left if len(ways) == number else ():
             if (refutation := self.refute(way, general)) is None:
                 break
             refuted.append(refutation)
-        if len(refuted) == len(ways):
-            return refuted[0].at_all(len(ways))
-        found.notes.append(f"{len(refuted)} of {len(ways)} ways to size its parts are refuted")
+        if len(refuted) == number:
+            return refuted[0].at_all(number)
+        found.notes.append(f"{len(refuted)} of {number} ways to size its parts are refuted")
         return None
 
     def refute(
-        self, way: Way, general: Network | None = None, *, cheap: bool = False
+        self, way: _Way, general: Network | None = None, *, cheap: bool = False
     ) -> Refutation | None:
         """Look for a counterexample, at chosen sizes of the parts of ``general`` where it is given.
 
@@ -236,24 +265,23 @@ class _Known:
         slot that has gone; a site that every core carries is not needed, there being a value for
         each.
         """
-        one, two, steps = way
-        if general is not None and _lost(general, self.limits_general.given, steps):
+        if general is not None and _lost(general, self.limits_general.given, way.parts):
             return None
         return refute_networks(
-            one,
-            two,
+            way.special,
+            way.general,
             frozen_special=self.special,
             frozen_general=self.general,
             limits_special=self.limits_special,
             limits_general=self.limits_general,
-            prime=() if general is None else chosen(one, general),
+            prime=() if general is None else chosen(way.special, general),
             dimensions=not cheap,
         )
 
 
-def _lost(general: Network, given: Collection[str], steps: Collection[str]) -> bool:
+def _lost(general: Network, given: Collection[str], parts: Mapping[str, Slot]) -> bool:
     """Whether a core with the value of a rule has lost a slot other than a site of every core."""
-    gone = {step.removesuffix(" is 1") for step in steps if step.endswith(" is 1")}
+    gone = {part for part, group in parts.items() if not group}
     every = set(general.sites).intersection(*(core.indices for core in general.cores.values()))
     slots = [slot for name in given for slot in general.cores[name].slots]
     return any(gone.issuperset(slot) and not every.issuperset(slot) for slot in slots)

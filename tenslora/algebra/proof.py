@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tenslora.algebra.constants import eliminate_in_term, pairwise
 from tenslora.algebra.limits import UNLIMITED, Limits
@@ -31,6 +31,8 @@ class Proof:
         term of its value.
     steps : the law and the equation after it, from ``general`` to ``special``.
     chosen : the frozen cores of ``general``: constants that are to have the values in the witness.
+    parts : where sizes of parts were chosen, the indices of ``special`` that each part of the
+        larger family is the product of; ``()`` is 1.
     """
 
     special: Network
@@ -40,6 +42,7 @@ class Proof:
     sizes: Mapping[tuple[str, int], Mapping[str, str]]
     steps: tuple[tuple[str, str], ...]
     chosen: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def free(self) -> bool:
@@ -79,10 +82,12 @@ def check_networks(
     limits_special: Limits = UNLIMITED,
     limits_general: Limits = UNLIMITED,
     aligned: tuple[str, ...] = (),
+    parts: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Proof:
     """Check a witness: substitute, remove constants, compare. See :func:`tenslora.check`.
 
-    ``aligned`` says what was done to bring the two over one target, for the printed steps.
+    ``aligned`` says what was done to bring the two over one target, for the printed steps, and
+    ``parts`` what sizes were chosen.
 
     Raises
     ------
@@ -123,7 +128,8 @@ def check_networks(
     ranks = substitution.ranks()
     _check_ranks(special, general, ranks, limits_special, limits_general)
     chosen = tuple(name for name in general.cores if name in frozenset(frozen_general))
-    return Proof(special, general, parsed, ranks, substitution.sizes(), tuple(steps), chosen)
+    sizes = substitution.sizes()
+    return Proof(special, general, parsed, ranks, sizes, tuple(steps), chosen, parts or {})
 
 
 def identity(network: Network, frozen: Iterable[str] = ()) -> Proof:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tenslora.algebra import Proof, align, lifted_sizes
-from tenslora.errors import AttachError
+from tenslora.algebra import Proof, align, assigned, lifted_sizes
+from tenslora.errors import AttachError, SpecError
 from tenslora.family import Bound, Family, embeds, lift, resolve
 from tenslora.nn import install, merge
 from tenslora.nn.attaching import build
 from tenslora.nn.design import Design, Group
 from tenslora.nn.grid import make_grid
 from tenslora.nn.sizes import complete, largest
+from tenslora.spec import Network
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -77,7 +79,7 @@ def _proof(adapter: Adapter, family: Family, proof: Proof | None, free: bool) ->
         what = f"the proof is no proof: {told[-1][:200]}"
         advice = f"tl.embeds({adapter.family.label!r}, {family.label!r}) searches for one."
         raise AttachError("E517", what, advice=advice)
-    one, two, _ = align(adapter.family.network, family.network)
+    one, two = _aligned(adapter.family.network, family.network, proof)
     for whole, own, side in ((proof.special, one, "special"), (proof.general, two, "general")):
         if whole != own:
             what = f"the proof is about {whole}, not about {own}"
@@ -88,6 +90,14 @@ def _proof(adapter: Adapter, family: Family, proof: Proof | None, free: bool) ->
         advice = "Prove it of the family itself: tl.check(adapter.family, general, witness)."
         raise AttachError("E517", what, advice=advice)
     return proof
+
+
+def _aligned(special: Network, general: Network, proof: Proof) -> tuple[Network, Network]:
+    """Return both as the proof has them, if it is about them."""
+    if proof.parts:
+        with contextlib.suppress(SpecError):  # parts that they do not have
+            return assigned(special, general, proof.parts)[:2]
+    return align(special, general)[:2]
 
 
 def _listed(family: Family) -> str:
@@ -105,6 +115,7 @@ def _lift_group(
             what = f"sizes: {name}={size}, and the adapter has {name}={group.bound.sizes[name]}"
             raise AttachError("E506", what, advice="Leave it out: it is known.")
     given |= wanted
+    given |= _chosen(proof, family, group, wanted)
     sizes = complete(adapter.model, family.network, largest(group.sites), grid, given)
     cores = {
         name: tensor.detach().to("cpu", torch.float64).numpy()
@@ -122,7 +133,23 @@ def _lift_group(
         bond: wide[aligned] for bond, aligned in zip(family.bonds, proof.general.bonds, strict=True)
     }
     bound = family.bind(sizes, ranks=ranks, alpha=_alpha(family, ranks, group.bound))
-    return Group(group.name, group.sites, grid, bound), arrays
+    shaped = {name: arrays[name].reshape(bound.shapes[name]) for name in arrays}
+    return Group(group.name, group.sites, grid, bound), shaped
+
+
+def _chosen(
+    proof: Proof, family: Family, group: Group, wanted: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the sizes that a proof chooses for the parts of features, such as ``o1 = 1``."""
+    found = {
+        part: math.prod(group.bound.sizes[index] for index in held)
+        for part, held in proof.parts.items()
+    }
+    for part, size in found.items():
+        if part in family.network.sites or wanted.get(part, size) != size:
+            what = f"{family.label} has to have {part}={size} to hold {group.bound.family.label}"
+            raise AttachError("E517", what, advice="Choose a larger family, or other sizes.")
+    return found
 
 
 def _alpha(family: Family, ranks: Mapping[str, int], bound: Bound) -> float:

@@ -176,7 +176,8 @@ def test_heads_of_a_model_without_a_config():
 DEPTH = tl.resolve("tenslora.depth").network
 PROOFS = {
     "a text": (lambda: "x", "E517: the proof is no proof: x"),
-    "a refutation": (lambda: tl.embeds("lora", "lokr"), "E517: the proof is no proof: "),
+    "a refutation": (lambda: tl.embeds("lora", "lora_xs"), "E517: the proof is no proof: "),
+    "chosen sizes": (lambda: tl.embeds("lora", "lokr"), "E517: the proof is about .* Its general"),
     "other equation": (  # the cores have the same names
         lambda: tl.embeds("W[layer proj out in] = B[out r] A[r in]", "tenslora.depth"),
         "E517: the proof is about .* Its special case",
@@ -215,7 +216,7 @@ def test_refused_and_nothing_changed():
     with torch.no_grad():
         logits = model(TOKENS).logits
     with pytest.raises(tl.TensloraError, match="E517: lora is not known to be a special case"):
-        adapter.lift("lokr")
+        adapter.lift("lora_xs")
     with pytest.raises(tl.TensloraError, match="E517: the proof is about"):
         adapter.lift("tenslora.depth", proof=tl.embeds("lotr", "tenslora.depth"))
     with pytest.raises(tl.TensloraError, match="E306"):
@@ -226,3 +227,18 @@ def test_refused_and_nothing_changed():
     adapter.merge()
     with pytest.raises(tl.TensloraError, match="E511"):
         adapter.lift("tenslora.qkv_depth")
+
+
+@pytest.mark.parametrize(("general", "sizes"), [("lokr", {"o1": 1, "i1": 1}), ("c3a", {"o": 1})])
+def test_sizes_that_a_proof_chooses_are_taken(general, sizes):
+    """LoRA is LoKr with o1 = i1 = 1, and C3A with blocks of 1 by 1."""
+    model = Plain()
+    adapter = trained(model, "lora", alpha=3.0)
+    wanted = {site: adapter.delta(site).detach() for site in adapter.sites}
+    with pytest.raises(tl.TensloraError, match=f"E517: {general} has to have .* to hold lora"):
+        adapter.lift(general, sizes=dict.fromkeys(sizes, 2))
+    proof = tl.embeds("lora", general)
+    made = adapter.lift(general, proof=proof)
+    for site, delta in wanted.items():
+        torch.testing.assert_close(made.delta(site).detach(), delta, rtol=1e-10, atol=1e-10)
+    assert all(group.bound.sizes[i] == n for group in made.design.groups for i, n in sizes.items())
