@@ -207,6 +207,18 @@ class TensloraError(Exception):
     what : one sentence that says what is wrong, with the names and numbers.
     advice : what to do about it.
     text, span : the text that holds the mistake, and the half-open range of characters of it.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> try:
+    ...     tl.family("W[out in] = B[out r] A[s in]")
+    ... except tl.TensloraError as error:
+    ...     print(error)
+    E103: bond 'r' ends nowhere: it occurs in one core only.
+        W[out in] = B[out r] A[s in]
+                          ^
+      Give 'r' to a second core of the term, or drop it.
     """
 
     def __init__(
@@ -275,8 +287,27 @@ class UsageError(TensloraError):
 
 
 class TensloraWarning(UserWarning):
-    """The base of tenslora's warnings."""
+    """The base of tenslora's warnings.
+
+    Examples
+    --------
+    >>> import warnings, tenslora as tl
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", tl.TensloraWarning)
+    ...     lora = tl.resolve("lora")
+    """
 
 
 class RedundantRankWarning(TensloraWarning):
-    """A rank is above what its mode can carry (W201)."""
+    """A rank is above what its mode can carry (W201).
+
+    Examples
+    --------
+    >>> import warnings, tenslora as tl
+    >>> with warnings.catch_warnings(record=True) as told:
+    ...     warnings.simplefilter("always")
+    ...     lora = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+    ...     bound = lora.bind({"out": 8, "in": 6}, r=7)
+    >>> told[0].category.__name__, str(told[0].message)
+    ('RedundantRankWarning', 'W201: rank r=7 is above 6, all that its mode can carry ...')
+    """

@@ -42,6 +42,14 @@ class Fit:
     method : what found it.
     sweeps : sweeps or steps of the iteration; 0 for a decomposition without one.
     converged : whether the iteration ended by itself.
+
+    Examples
+    --------
+    >>> import numpy as np, tenslora as tl
+    >>> rank_two = np.outer([3.0, 0, 0], [0, 1.0]) + np.outer([0, 0, 4.0], [1.0, 0])
+    >>> found = tl.fit("W[out in] = B[out r] A[r in]", rank_two, {"r": 1})
+    >>> found.method, round(float(found.error), 6), found.cores["A"].shape
+    ('svd', 0.6, (1, 2))
     """
 
     bound: Bound

@@ -44,6 +44,13 @@ class Bound:
     family : the family.
     sizes : every index, bonds included, with its size.
     scale : the number in front of the update.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> bound = tl.resolve("lora").bind({"layer": 2, "proj": 3, "out": 8, "in": 6}, r=4, alpha=8)
+    >>> bound.shapes, bound.scale, bound.trainable_parameters
+    ({'B': (2, 3, 8, 4), 'A': (2, 3, 4, 6)}, 2.0, 336)
     """
 
     family: Family

@@ -44,6 +44,17 @@ class Family:
     notes : where codes and papers disagree, and what is followed here.
     starts_nonzero : the family means to change the model before training.
     start : the decomposition of the weights that fills some cores; ``init`` where there are none.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> equation = "W[layer out in] = B[layer out r] A[r in]"
+    >>> tied = tl.family(equation, init={"B": "zeros"}, frozen="A")
+    >>> tied
+    family: W[layer out in] = B[layer out r] A[r in]
+      start B zeros, A kaiming (frozen); scale constant
+    >>> tied.bind({"layer": 2, "out": 8, "in": 6}, r=4).trainable_parameters
+    64
     """
 
     network: Network

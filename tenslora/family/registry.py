@@ -33,6 +33,17 @@ def register(value: Family) -> Family:
     ------
     FamilyError
         E306 where it has no name, E307 where a name stands for another family already.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> lora = tl.resolve("lora")
+    >>> tl.register(lora) is lora  # what is known already stays as it is
+    True
+    >>> tl.register(tl.family(lora.equation, init={"B": "zeros"}))
+    Traceback (most recent call last):
+    ...
+    tenslora.errors.FamilyError: E306: a family without a name cannot be registered: ...
     """
     if not value.name:
         what = f"a family without a name cannot be registered: {value.equation}"
@@ -49,7 +60,14 @@ def register(value: Family) -> Family:
 
 
 def registered() -> dict[str, Family]:
-    """Return every registered family by name, in the order of registration."""
+    """Return every registered family by name, in the order of registration.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> "lotr" in tl.registered(), len(tl.registered()) > 60
+    (True, True)
+    """
     _load()
     return dict(_FAMILIES)
 

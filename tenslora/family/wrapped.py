@@ -32,6 +32,13 @@ class Wrapped:
     ----------
     wrapper : the wrapper.
     family : the family inside.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> wrapped = tl.dora("lora")
+    >>> wrapped.wrapper, wrapped.family.name
+    (Wrapper(name='dora', over=''), 'lora')
     """
 
     wrapper: Wrapper

@@ -58,6 +58,12 @@ def hira(family: str | Family) -> Wrapped:
     """Multiply the update with the weight, entry by entry (Huang et al. 2025).
 
     ``W' = W0 + W0 * W``: the update may have a high rank, with the parameters of a low one.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> tl.hira("tenslora.qkv_depth").label
+    'hira(tenslora.qkv_depth)'
     """
     return wrap("hira", family)
 

@@ -32,6 +32,20 @@ class Adapter(Standing):
     name : its name on the model.
     family : the family that it runs.
     banks : one :class:`~tenslora.nn.bank.Bank` for each shape of target, by name ("768x768").
+
+    Examples
+    --------
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 4))
+    >>> adapter = tl.attach(model, "W[out in] = B[out r] A[r in]", targets="all-linear", ranks=2)
+    >>> adapter
+    <Adapter 'default' W[out in] = B[out r] A[r in]: 2 sites, 52 parameters, attached>
+    >>> list(adapter.banks)
+    ['8x6', '4x8']
+    >>> adapter.merge()
+    >>> adapter.merged, list(model.state_dict())
+    (True, ['0.weight', '0.bias', '1.weight', '1.bias'])
+    >>> adapter.unmerge()
     """
 
     def delta(self, where: str | Site) -> Tensor:

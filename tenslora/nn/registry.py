@@ -121,6 +121,18 @@ def active(model: nn.Module, names: str | Sequence[str]) -> Iterator[None]:
     ------
     AttachError
         E508 for a name that the model has no adapter of.
+
+    Examples
+    --------
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 4))
+    >>> equation = "W[out in] = B[out r] A[r in]"
+    >>> adapter = tl.attach(model, equation, targets="all-linear", ranks=2, name="mine")
+    >>> with tl.active(model, []):
+    ...     adapter.active
+    False
+    >>> adapter.active
+    True
     """
     registry = registry_of(model)
     wanted = [names] if isinstance(names, str) else list(names)

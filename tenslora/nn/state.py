@@ -81,6 +81,17 @@ def load(
         trained module that another adapter trains.
     PlanError
         E411 and E412 for a plan that cannot be made.
+
+    Examples
+    --------
+    >>> import tempfile, torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 4))
+    >>> adapter = tl.attach(model, "W[out in] = B[out r] A[r in]", targets="all-linear", ranks=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adapter.save(f"{folder}/adapter.safetensors")
+    ...     adapter.detach()
+    ...     tl.load(model, f"{folder}/adapter.safetensors")
+    <Adapter 'default' W[out in] = B[out r] A[r in]: 2 sites, 52 parameters, attached>
     """
     if not isinstance(model, nn.Module):
         what = f"the model is a {type(model).__name__}, no torch.nn.Module"

@@ -65,6 +65,16 @@ class TensLoraConfig(PeftConfig):
     ------
     TensloraError
         A family that cannot be read, or a setting that is out of range.
+
+    Examples
+    --------
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 4))
+    >>> import peft
+    >>> config = tl.TensLoraConfig(family="lora", ranks=2, target_modules="all-linear")
+    >>> tuned = peft.get_peft_model(model, config)
+    >>> tuned.get_nb_trainable_parameters()
+    (52, 144)
     """
 
     family: Any = field(default="lora", metadata={"help": "A family's name, or an equation."})
