@@ -10,6 +10,7 @@ from tenslora.algebra import Lattice, Proof, Refutation, Verdict, lattice_svg
 from tenslora.cli.command import Answer, Command, Parser
 from tenslora.errors import UsageError
 from tenslora.family import check, embeds, lattice
+from tenslora.family.proofpicture import proof_svg
 
 __all__ = ["COMMANDS"]
 
@@ -25,6 +26,7 @@ def _fill_prove(parser: Parser) -> None:
     add("--witness-file", metavar="FILE", type=Path, help="the same from a file, one a line")
     free = "search for ranks that are made of ranks, and do not grow with a size"
     add("--free", action="store_true", help=free)
+    add("--svg", metavar="FILE", type=Path, help="draw both, and the witness, into this file")
 
 
 def _run_prove(args: Namespace) -> Answer:
@@ -38,7 +40,13 @@ def _run_prove(args: Namespace) -> Answer:
         found: Verdict = check(args.special, args.general, text)
     else:
         found = embeds(args.special, args.general, free=args.free)
-    return Answer(lambda: _verdict(found), lambda: str(found))
+    if args.svg is not None:
+        _write(args.svg, proof_svg(found))
+    return Answer(lambda: _verdict(found), lambda: str(found) + _drawn(args))
+
+
+def _drawn(args: Namespace) -> str:
+    return "" if args.svg is None else f"\n\npicture: {args.svg}"
 
 
 def _read(path: Path) -> str:
@@ -116,9 +124,7 @@ def _page(found: Lattice, args: Namespace) -> str:
     parts = [found.summary() if args.counts else found.table()]
     if args.ranks:
         parts += ["", *(f"{a} in {b}: {ranks}" for a, b, ranks in found.costs())]
-    if args.svg is not None:
-        parts += ["", f"picture: {args.svg}"]
-    return "\n".join(parts)
+    return "\n".join(parts) + _drawn(args)
 
 
 COMMANDS = (
@@ -128,7 +134,7 @@ COMMANDS = (
         _fill_prove,
         _run_prove,
         epilog="example:\n  tenslora prove lotr tenslora.depth",
-        usage="SPECIAL GENERAL [--witness TEXT] [--free] [--json]",
+        usage="SPECIAL GENERAL [--witness TEXT] [--free] [--svg FILE] [--json]",
     ),
     Command(
         "lattice",

@@ -85,6 +85,11 @@ def test_a_witness_of_ones_own(cli, tmp_path):
             "Give a text file.",
         ),
         (
+            ["prove", PLAIN, FULL, "--svg", "no such folder/x.svg"],
+            "error: E807: no such folder/x.svg cannot be written: No such file or directory. "
+            "Give a file in a folder that exists.",
+        ),
+        (
             ["lattice", "lora"],
             "error: E801: lora alone has nothing to be compared with. "
             "Name two families or more, or none for all.",
@@ -100,6 +105,41 @@ def test_a_mistake_is_one_line(cli, words, line):
     outcome = cli(*words)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.rstrip("\n") == line
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize(
+    ("pair", "headings"),
+    [
+        (("lotr", "tenslora.depth"), ["special case", "of", "witness"]),
+        (("lora", "lokr"), ["no special case", "of", "counterexample"]),
+        ((PLAIN, SQUARE), ["undecided", "of", "searched"]),
+    ],
+)
+def test_a_verdict_as_a_picture(cli, tmp_path, pair, headings):
+    """Both pictures are whole, one under the other, and nothing is written outside the page."""
+    path = tmp_path / "proof.svg"
+    outcome = cli("prove", *pair, "--svg", str(path))
+    found = tl.embeds(*pair)
+    assert outcome.out == f"{found}\n\npicture: {path}\n"
+    root = ET.parse(path).getroot()
+    words = [text for text in root.findall(f"{SVG}text") if text.get("class") == "tl-word"]
+    assert [word.text for word in words] == headings
+    pictures = root.findall(f"{SVG}svg")
+    for picture, network in zip(pictures, (found.special, found.general), strict=True):
+        assert picture.get("aria-label") == str(network)
+    sizes = [[float(n) for n in s.get("viewBox").split()[2:]] for s in (root, *pictures)]
+    (wide, high), *inner = sizes
+    places = [(float(p.get("x")), float(p.get("y"))) for p in pictures]
+    assert all(x + w <= wide for (x, _), (w, _) in zip(places, inner, strict=True))
+    assert places[0][1] + inner[0][1] <= places[1][1]
+    lines = [text.text for text in root.findall(f"{SVG}text")]
+    assert max(float(text.get("y")) for text in root.findall(f"{SVG}text")) < high
+    if found:
+        assert all(str(line) in lines for line in found.witness.definitions)
+    assert cli("prove", *pair, "--svg", str(path), "--json").data["special"] == str(found.special)
 
 
 def test_the_lattice_as_a_table_as_counts_and_as_data(cli, tmp_path):
