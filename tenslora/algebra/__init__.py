@@ -24,8 +24,10 @@ from tenslora.algebra.rewrite import (
     drop_constants,
     drop_unit_bonds,
     join_bonds,
+    join_group,
     merge,
     simplify,
+    split_group,
 )
 from tenslora.algebra.witness import Definition, Witness, parse_witness
 
@@ -50,6 +52,7 @@ __all__ = [
     "eliminate",
     "embed_networks",
     "join_bonds",
+    "join_group",
     "lattice_svg",
     "lift_arrays",
     "lifted_sizes",
@@ -60,4 +63,5 @@ __all__ = [
     "refute_networks",
     "same",
     "simplify",
+    "split_group",
 ]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenslora.algebra.bonds import drop_unit_bonds, join_bonds
-from tenslora.algebra.constants import eliminate
+from tenslora.algebra.constants import eliminate, pairwise
 from tenslora.algebra.edit import frozen_cores
+from tenslora.algebra.groups import join_group, regrouped, split_group
 from tenslora.algebra.merging import absorb, merge
 from tenslora.algebra.step import Rewrite
 from tenslora.spec import Network, complete_sizes
@@ -25,8 +26,10 @@ __all__ = [
     "drop_constants",
     "drop_unit_bonds",
     "join_bonds",
+    "join_group",
     "merge",
     "simplify",
+    "split_group",
 ]
 
 
@@ -60,9 +63,27 @@ class Simplified:
 def drop_constants(network: Network, sizes: Mapping[str, int]) -> Rewrite | None:
     """Remove ``eye`` and ``ones`` as far as they can be (:func:`eliminate`).
 
-    Law: sum over x of ``eye[x s]`` f(x) is f(s), and a factor of 1 is none. The arrays stay.
+    Law: sum over x of ``eye[x s]`` f(x) is f(s), and a factor of 1 is none. The arrays stay. An
+    ``eye`` between groups goes as a whole where a group of bonds stands side by side everywhere
+    (:func:`~tenslora.algebra.groups.regrouped`), and pair by pair where the sizes are equal.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[out in] = B[out (r s)] eye[(r s) (t u)] A[(t u) in]")
+    >>> print(drop_constants(n, {"out": 9, "in": 9, "r": 2, "s": 3, "t": 3, "u": 2}))
+    constants: W[out in] = B[out (t u)] A[(t u) in]
+    >>> n = parse("W[out in] = B[r out s] eye[(r s) (t u)] A[t in u]")
+    >>> print(drop_constants(n, {"out": 9, "in": 9, "r": 2, "s": 3, "t": 2, "u": 3}))
+    constants: W[out in] = B[t out u] A[t in u]
     """
-    after = eliminate(network)
+
+    def alike(one: str, two: str) -> bool:
+        return one in sizes and sizes[one] == sizes.get(two)
+
+    free = network.target.indices
+    terms = (pairwise(regrouped(term, free), alike) for term in network.terms)
+    after = eliminate(Network(network.target, tuple(terms)))
     if after == network:
         return None
     left = {i: sizes[i] for i in after.indices if i in sizes}

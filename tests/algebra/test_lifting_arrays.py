@@ -30,7 +30,7 @@ ERRORS = {
     "no mapping": (lambda: tl.lift([B, A], PROOF), "E204: the cores are a list, no mapping"),
     "text": (lambda: tl.lift({"B": B, "A": A}, "x"), "E136: a proof is wanted, not 'x'"),
     "refuted": (
-        lambda: tl.lift({"B": B, "A": A}, tl.embeds("lora", "lokr")),
+        lambda: tl.lift({"B": B, "A": A}, tl.embeds("lora", "fourierft")),
         "E136: no proof but Refutation: .*\n  Only a proof",
     ),
     "size": (

@@ -114,7 +114,7 @@ SVG = "{http://www.w3.org/2000/svg}"
     ("pair", "headings"),
     [
         (("lotr", "tenslora.depth"), ["special case", "of", "witness"]),
-        (("lora", "lokr"), ["no special case", "of", "counterexample"]),
+        (("lora", "fourierft"), ["no special case", "of", "counterexample"]),
         ((PLAIN, SQUARE), ["undecided", "of", "searched"]),
     ],
 )

@@ -13,10 +13,12 @@ from tenslora.algebra import (
     drop_constants,
     drop_unit_bonds,
     join_bonds,
+    join_group,
     merge,
     normal_form,
     redundancies,
     simplify,
+    split_group,
 )
 from tenslora.algebra.edit import fresh
 from tenslora.algebra.modify import rename
@@ -31,10 +33,11 @@ __all__ = ["law_rewrites"]
 def law_rewrites(bound: Bound, *, seed: int = 0) -> None:
     """Law 3: what a rewrite gives has the same W, and the way back has it too.
 
-    Each law of :mod:`tenslora.algebra` is applied once, and :func:`~tenslora.algebra.simplify` to
-    the end: ``forward`` and ``back`` keep W, no parameter is added, frozen cores stay, and every
-    equation on the way is read back from its text. The normal form is one for all names of bonds
-    and cores and all orders. Values are small whole numbers: what is compared is equal, not close.
+    Each law of :mod:`tenslora.algebra` is applied once, every bond and feature is split into a
+    group and joined again, and :func:`~tenslora.algebra.simplify` goes to the end: ``forward`` and
+    ``back`` keep W, no parameter is added, frozen cores stay, and every equation on the way is read
+    back from its text. The normal form is one for all names of bonds and cores and all orders.
+    Values are small whole numbers: what is compared is equal, not close.
 
     Parameters
     ----------
@@ -50,6 +53,7 @@ def law_rewrites(bound: Bound, *, seed: int = 0) -> None:
     network, frozen = bound.network, bound.family.frozen
     for step in _once(network, bound.sizes, frozen):
         _check(bound, step.law, step.before, step.after, step.sizes, step, seed)
+    _check_groups(bound, seed)
     done = simplify(network, bound.sizes, frozen)
     _check(bound, "simplify", network, done.after, done.sizes, done, seed)
     for name in sorted(frozen):
@@ -70,6 +74,21 @@ def _once(network: Network, sizes: Mapping[str, int], frozen: Any) -> Iterator[R
     for law in (absorb, merge):
         if (step := law(network, sizes, frozen)) is not None:
             yield step
+
+
+def _check_groups(bound: Bound, seed: int) -> None:
+    """Every bond and feature is split into its smallest factor and the rest, and joined again."""
+    network, sizes = bound.network, bound.sizes
+    for index in (*network.features, *network.bonds):
+        taken = {network.target.name, *network.cores, *network.indices}
+        first = next((n for n in range(2, sizes[index]) if sizes[index] % n == 0), sizes[index])
+        names = fresh("y0", taken, taken), fresh("y0", taken | {"y0"}, taken)
+        parts = dict(zip(names, (first, sizes[index] // first), strict=True))
+        there = split_group(network, sizes, index, parts)
+        _check(bound, there.law, network, there.after, there.sizes, there, seed)
+        back = join_group(there.after, there.sizes, names, index)
+        equal("3", bound, f"{index} joined", back.after, network)
+        equal("3", bound, f"sizes after {index} is joined", dict(back.sizes), dict(sizes))
 
 
 def _check(
