@@ -58,6 +58,8 @@ CODES: dict[str, str] = {
     "E134": "a frozen core filled from a trained one, or given what it cannot have",
     "E135": "a witness that gives another network",
     "E136": "something else where a proof is wanted",
+    "E137": "a witness that makes more products than are compared",
+    "E138": "an order of no families, or of two with one name",
     # sizes, ranks, budgets
     "E201": "a size or rank for a name that the equation does not have",
     "E202": "a size or rank that is missing",

@@ -222,8 +222,9 @@ class _Known:
 
         That is so where an array has groups of different lengths in two places.
         """
-        same = self.special <= self.general, self.limits_special is self.limits_general
-        return identity(one, sorted(self.general)) if one == two and all(same) else None
+        same = self.general <= self.special, self.limits_special is self.limits_general
+        chosen = [name for name in two.cores if name in self.general]
+        return identity(two, chosen) if one == two and all(same) else None
 
     def choose(
         self,

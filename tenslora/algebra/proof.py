@@ -93,7 +93,7 @@ def check_networks(
     ------
     SpecError
         E130 the targets differ; E131 to E134 the witness is not one for these networks; E135 the
-        substitution gives something else than ``special``.
+        substitution gives something else than ``special``, E137 too many products.
     """
     parsed = parse_witness(witness)
     if special.target.slots != general.target.slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, permutations, product
 from typing import NoReturn
@@ -13,6 +14,9 @@ from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, Term
 
 __all__ = ["Substitution", "places"]
+
+#: How many products a witness may make when its sums are multiplied out.
+MAX_PRODUCTS = 1_000
 
 
 def places(terms: Iterable[Term]) -> dict[str, list[Core]]:
@@ -66,7 +70,7 @@ class Substitution:
         Raises
         ------
         SpecError
-            E132 slots that do not fit, E135 two sizes made equal.
+            E132 slots that do not fit, E135 two sizes made equal, E137 too many products.
         """
         pending = list(self.general.cores.values())
         while pending:  # first the cores whose slots tell each bond apart
@@ -75,6 +79,7 @@ class Substitution:
             told = fit_slots(self.definitions[core.name], self.bonds, self.general)
             for bond, slot in told.items():
                 self.bonds[bond] = tuple(map(self.fresh, slot))
+        self.check_count()
         terms: list[Term] = []
         for term in self.general.terms:
             values = [self.value(core) for core in term.cores]
@@ -83,6 +88,17 @@ class Substitution:
         self.open = [core for term in terms for core in term.cores if core.name in sized]
         self.equate_all()
         return tuple(terms)
+
+    def check_count(self) -> None:
+        """Refuse a witness of sums that make too many products: each is compared with each."""
+        lengths = {name: len(d.terms) for name, d in self.definitions.items()}
+        count = sum(
+            math.prod(lengths.get(core.name, 1) for core in term.cores)
+            for term in self.general.terms
+        )
+        if count > MAX_PRODUCTS:
+            what = f"the witness makes {count:,} products; the limit is {MAX_PRODUCTS:,}"
+            raise SpecError("E137", what, advice="Write fewer sums, or prove it in two steps.")
 
     def plain(self, core: Core) -> bool:
         """Whether no slot of ``core`` joins two bonds that are not known yet."""

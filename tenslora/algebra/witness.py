@@ -50,7 +50,8 @@ def parse_witness(lines: str | Iterable[str] | Witness) -> Witness:
     Parameters
     ----------
     lines : such as ``"U[in (layer r)] = A[layer r in]"``. A line that does not begin a definition
-        goes on with the one before; a list or mapping has one definition an entry.
+        goes on with the one before; a list has one definition an entry, and a mapping one for the
+        core that is its key.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def parse_witness(lines: str | Iterable[str] | Witness) -> Witness:
     if isinstance(lines, Witness):
         return lines
     if isinstance(lines, Mapping):
-        lines = lines.values()
+        return _of_mapping(lines)
     texts = _DEFINITION.split(lines) if isinstance(lines, str) else list(lines)
     found: dict[str, Definition] = {}
     for text in texts:
@@ -80,6 +81,17 @@ def parse_witness(lines: str | Iterable[str] | Witness) -> Witness:
     for definition in found.values():
         _check(definition)
     return Witness(tuple(found.values()))
+
+
+def _of_mapping(lines: Mapping[str, str]) -> Witness:
+    """Read a mapping from the name of a core to its definition."""
+    read = [(name, parse_witness([text]).definitions) for name, text in lines.items()]
+    for name, found in read:
+        if [definition.core.name for definition in found] != [name]:
+            held = ", ".join(definition.core.name for definition in found) or "nothing"
+            what = f"the entry {name!r} of the witness defines {held}"
+            raise SpecError("E131", what, advice="The key is the core that the line defines.")
+    return Witness(tuple(definition for _, found in read for definition in found))
 
 
 def _check(definition: Definition) -> None:

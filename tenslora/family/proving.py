@@ -68,6 +68,7 @@ def check(
     """
     one, two = _family(special), _family(general)
     limits = limits_of(one)
+    same = _same(one, two)
     return check_aligned(
         one.network,
         two.network,
@@ -75,7 +76,7 @@ def check(
         frozen_special=one.frozen,
         frozen_general=two.frozen,
         limits_special=limits,
-        limits_general=limits if one == two else limits_of(two),
+        limits_general=limits if same else limits_of(two),
     )
 
 
@@ -118,13 +119,14 @@ def embeds(
     """
     one, two = _family(special), _family(general)
     limits = limits_of(one)
+    same = _same(one, two)
     return embed_networks(
         one.network,
         two.network,
         frozen_special=one.frozen,
         frozen_general=two.frozen,
         limits_special=limits,
-        limits_general=limits if one == two else limits_of(two),
+        limits_general=limits if same else limits_of(two),
         free=free,
         limit=limit,
     )
@@ -170,6 +172,11 @@ def lattice(families: Iterable[str | Family] | None = None) -> Lattice:
 
     A proof at ranks made of ranks is preferred to a cheaper one at ranks that grow with sizes.
 
+    Raises
+    ------
+    SpecError
+        E138 for no families, or two that have one name and are not equal.
+
     Examples
     --------
     >>> print(lattice(["lora", "tied_lora", "lora_xs"]).table())  # doctest: +NORMALIZE_WHITESPACE
@@ -184,7 +191,15 @@ def lattice(families: Iterable[str | Family] | None = None) -> Lattice:
     4 of 6 pairs proved (2 of them = or <), 2 refuted, 0 undecided
     """
     chosen = registered().values() if families is None else map(_family, families)
-    by_name = {one.label: one for one in chosen}
+    by_name: dict[str, Family] = {}
+    for one in chosen:
+        if by_name.setdefault(one.label, one) != one:
+            what = f"two different families are called {one.label}"
+            advice = "Give them names: tl.family(..., name='frozen')."
+            raise SpecError("E138", what, advice=advice)
+    if not by_name:
+        what = "there are no families to put in order"
+        raise SpecError("E138", what, advice="Name two or more; without any it is the catalogue.")
 
     def decide(special: str, general: str) -> Verdict | None:
         try:
@@ -195,6 +210,13 @@ def lattice(families: Iterable[str | Family] | None = None) -> Lattice:
             return None
 
     return make_lattice(by_name, decide)
+
+
+def _same(one: Family, two: Family) -> bool:
+    """Whether two families differ in nothing that a proof is about."""
+    return all(
+        getattr(one, part) == getattr(two, part) for part in ("network", "frozen", "init", "start")
+    )
 
 
 def _family(value: str | Family) -> Family:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from tenslora.algebra import Proof, Witness, lift_arrays, lifted_sizes
+from tenslora.algebra.drawn import drawn_arrays
 from tenslora.errors import SizeError
-from tenslora.family import Family, check, embeds
+from tenslora.family import Family, check, embeds, limits_of, resolve
 from tenslora.spec import Network, complete_sizes, core_shape
 from tenslora.testing.oracle import dense
 
 __all__ = ["assert_special_case", "holds_in_numbers"]
+
+_TRIES = 2_000  # of drawn sizes for an equation that ties them to each other
 
 
 def assert_special_case(
@@ -36,7 +40,8 @@ def assert_special_case(
     Raises
     ------
     AssertionError
-        There is no proof, or it gives another W for drawn values.
+        There is no proof, it gives another W for drawn values, or a frozen core a value that it
+        cannot have; or no sizes above 1 were found to try it at.
     SpecError
         The witness is not one for these families; see :func:`tenslora.check`.
 
@@ -46,14 +51,53 @@ def assert_special_case(
     >>> proof.ranks
     {'a': ('r',), 'b': ('s',), 'c': ('layer',)}
     """
-    found = embeds(special, general) if witness is None else check(special, general, witness)
+    one, two = (resolve(value, any_start=True) for value in (special, general))
+    found = embeds(one, two) if witness is None else check(one, two, witness)
     if not isinstance(found, Proof):
         raise AssertionError(str(found))
-    for seed, sizes in enumerate(_sizes(found.special)):
+    drawn = list(_sizes(found.special))
+    if all(max(sizes.values()) == 1 for sizes in drawn):
+        raise AssertionError(f"no sizes above 1 were found to try the proof at\n{found}")
+    for seed, sizes in enumerate(drawn):
+        text = " ".join(f"{name}={size}" for name, size in sizes.items())
         if not holds_in_numbers(found, sizes, seed):
-            text = " ".join(f"{name}={size}" for name, size in sizes.items())
             raise AssertionError(f"a proof that is false in numbers, at {text}\n{found}")
+        wrong = _wrong_frozen(found, one, two, sizes, seed)
+        if wrong is not None:
+            raise AssertionError(f"a frozen core with another value, {wrong}, at {text}\n{found}")
     return found
+
+
+def _wrong_frozen(
+    proof: Proof, special: Family, general: Family, sizes: Mapping[str, int], seed: int
+) -> str | None:
+    """Return a frozen core of ``general`` whose value or rank it cannot have.
+
+    Its value may not change with trained cores, and is that of its rule where it has one.
+    """
+    own, limits = limits_of(special), limits_of(general)
+    target = {index: sizes[index] for index in proof.special.target.indices}
+    most = own.most(proof.special, target)
+    chosen = {**sizes, **{bond: min(sizes[bond], most[bond]) for bond in most}}
+    try:
+        known = complete_sizes(proof.special, chosen)
+    except SizeError:  # an equation that ties a rank to a size
+        return None
+    once = drawn_arrays(proof.special, known, own, seed)
+    again = drawn_arrays(proof.special, known, own, seed + 1)
+    again |= {name: once[name] for name in special.frozen}
+    first, second = (lift_arrays(proof, cores, known) for cores in (once, again))
+    wide = lifted_sizes(proof, known)
+    for name in proof.chosen:
+        if not np.array_equal(first[name], second[name]):
+            return name
+        whole = len(proof.general.cores[name].slots) == len(general.network.cores[name].slots)
+        if name in limits.given and whole:
+            value = limits.value(proof.general.cores[name], proof.general, wide)
+            if not np.allclose(first[name], value):
+                return name
+    bounds = limits.most(proof.general, target)
+    return next((bond for bond, size in bounds.items() if wide[bond] > size), None)
 
 
 def holds_in_numbers(proof: Proof, sizes: Mapping[str, int], seed: int = 0) -> bool:
@@ -83,8 +127,11 @@ def holds_in_numbers(proof: Proof, sizes: Mapping[str, int], seed: int = 0) -> b
 
 
 def _sizes(network: Network) -> Iterator[dict[str, int]]:
-    """Yield sizes of 1, of 2, and different ones, as far as the equation admits them."""
-    names = network.indices
+    """Yield sizes of 1, of 2, and different ones, as far as the equation admits them.
+
+    Where it ties sizes to each other, such as ``x`` to ``a b``, others are drawn until three fit.
+    """
+    names, count = network.indices, 0
     for chosen in (
         dict.fromkeys(names, 1),
         dict.fromkeys(names, 2),
@@ -93,3 +140,12 @@ def _sizes(network: Network) -> Iterator[dict[str, int]]:
     ):
         with contextlib.suppress(SizeError):  # an equation that ties sizes to each other
             yield complete_sizes(network, chosen)
+            count += 1
+    generator = random.Random(0)  # noqa: S311
+    for _ in range(_TRIES if count < 4 else 0):
+        chosen = {name: generator.choice((1, 1, 2, 2, 3, 4, 6)) for name in names}
+        with contextlib.suppress(SizeError):
+            yield complete_sizes(network, chosen)
+            count += 1
+            if count == 4:
+                return

@@ -269,3 +269,40 @@ def test_what_is_proved_is_not_refuted_on_the_way():
         assert embeds(one, two)
         assert embeds(two, three)
         assert embeds(one, three)
+
+
+SELVES = [
+    "W[out in] = B[out (r s)] A[(r s) in] + B[out t] C[t in]",
+    "W[out in] = A[a] B[(out a)] B[in] B[in]",
+    "W[out in] = T[out in] ones[r] ones[r]",
+    *("c3a", "fourierft", "craft"),
+]
+
+
+@pytest.mark.parametrize("one", SELVES)
+def test_everything_is_a_special_case_of_itself(one):
+    proof = assert_special_case(one, one)
+    assert proof.ranks == {bond: (bond,) for bond in proof.general.bonds}
+    assert isinstance(embeds(one, one, free=True), Proof)
+
+
+def test_a_network_that_is_trained_is_not_itself_with_a_frozen_core():
+    """No witness can be written, and a frozen core is not filled from a trained one."""
+    network = parse(SELVES[0])
+    assert isinstance(embed_networks(network, network), Proof)
+    assert not embed_networks(network, network, frozen_general=("B",))
+    assert embed_networks(network, network, frozen_special=("B",))
+
+
+def test_the_order_of_families_with_one_name():
+    free = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+    held = tl.freeze(free, "A")
+    with pytest.raises(tl.TensloraError) as caught:
+        tl.lattice([free, held])
+    assert str(caught.value) == (
+        "E138: two different families are called W[out in] = B[out r] A[r in]\n"
+        "  Give them names: tl.family(..., name='frozen')."
+    )
+    assert len(tl.lattice([free, free, "W[out in] = T[out in]"]).names) == 2
+    with pytest.raises(tl.TensloraError, match="E138: there are no families to put in order"):
+        tl.lattice([])

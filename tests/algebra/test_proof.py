@@ -176,3 +176,23 @@ def test_what_is_said(name):
     with pytest.raises(tl.TensloraError) as caught:
         call()
     assert str(caught.value) == text
+
+
+def test_a_witness_that_makes_too_many_products_is_refused_at_once():
+    bare = "W[out in] = " + " ".join(f"B{n}[out]" for n in range(14)) + " A[in]"
+    sums = "".join(f"B{n}[out] = B[out] + B[out];" for n in range(14))
+    with pytest.raises(tl.TensloraError) as caught:
+        tl.check("W[out in] = B[out] A[in]", bare, f"{sums} A[in] = A[in]")
+    assert str(caught.value) == (
+        "E137: the witness makes 16,384 products; the limit is 1,000\n"
+        "  Write fewer sums, or prove it in two steps."
+    )
+
+
+def test_the_key_of_an_entry_is_its_core():
+    lora, full = "W[out in] = B[out r] A[r in]", "W[out in] = T[out in]"
+    assert tl.check(lora, full, {"T": "T[out in] = B[out r] A[r in]"})
+    with pytest.raises(tl.TensloraError, match="E131: the entry 'X' of the witness defines T"):
+        tl.check(lora, full, {"X": "T[out in] = B[out r] A[r in]"})
+    with pytest.raises(tl.TensloraError, match="E131: the entry 'T' of the witness defines no"):
+        tl.check(lora, full, {"T": " "})

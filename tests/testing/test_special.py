@@ -75,3 +75,37 @@ def test_a_random_family_is_that_of_its_seed():
     drawn = [random_bound(seed) for seed in range(50)]
     assert drawn == [random_bound(seed) for seed in range(50)]
     assert len({bound.network for bound in drawn}) > 40
+
+
+def test_a_proof_is_tried_at_sizes_that_an_equation_ties_to_each_other(monkeypatch):
+    tied = "W[out in] = B[out x] eye[x (a b)] A[a b in]"
+    drawn = list(special._sizes(parse(tied)))
+    assert sum(max(sizes.values()) > 1 for sizes in drawn) >= 2
+    assert assert_special_case(tied, FULL)
+    monkeypatch.setattr(special, "_sizes", lambda network: [dict.fromkeys(network.indices, 1)])
+    with pytest.raises(AssertionError, match="no sizes above 1 were found to try the proof at"):
+        assert_special_case(tied, FULL)
+
+
+def test_a_frozen_core_that_changes_with_a_trained_one_is_found(monkeypatch):
+    held = tl.family(LORA, frozen="A", starts_nonzero=True)
+    proof = tl.check(held, held, "B[out r] = B[out r]; A[r in] = A[r in]")
+    assert_special_case(held, held)
+    monkeypatch.setattr(special, "check", lambda *given: proof)
+    with pytest.raises(AssertionError, match="a frozen core with another value, A, at out=1"):
+        assert_special_case(LORA, held, "")
+    monkeypatch.undo()
+    ones = tl.family(LORA, init={"A": "ones"}, frozen="A", starts_nonzero=True)
+    false = dataclasses.replace(proof, witness=parse_witness(str(proof.witness)))
+    monkeypatch.setattr(special, "check", lambda *given: false)
+    with pytest.raises(AssertionError, match="a frozen core with another value, A"):
+        assert_special_case(held, ones, "")
+
+
+def test_a_rank_that_frozen_cores_do_not_have_is_found(monkeypatch):
+    xs = tl.resolve("lora_xs")
+    drawn = tl.family(xs.network, frozen=("U", "V"), starts_nonzero=True)
+    proof = tl.check(drawn, drawn, "\n".join(f"{c} = {c}" for c in xs.network.cores.values()))
+    monkeypatch.setattr(special, "check", lambda *given: proof)
+    with pytest.raises(AssertionError, match=r"a frozen core with another value, [sr], at"):
+        assert_special_case(drawn, xs, "")
