@@ -33,8 +33,8 @@ __all__ = ["law_rewrites"]
 def law_rewrites(bound: Bound, *, seed: int = 0) -> None:
     """Law 3: what a rewrite gives has the same W, and the way back has it too.
 
-    Each law of :mod:`tenslora.algebra` is applied once, every bond and feature is split into a
-    group and joined again, and :func:`~tenslora.algebra.simplify` goes to the end: ``forward`` and
+    Each law of :mod:`tenslora.algebra` is applied once, a feature and a bond are split into
+    groups and joined again, and :func:`~tenslora.algebra.simplify` goes to the end: ``forward`` and
     ``back`` keep W, no parameter is added, frozen cores stay, and every equation on the way is read
     back from its text. The normal form is one for all names of bonds and cores and all orders.
     Values are small whole numbers: what is compared is equal, not close.
@@ -77,9 +77,9 @@ def _once(network: Network, sizes: Mapping[str, int], frozen: Any) -> Iterator[R
 
 
 def _check_groups(bound: Bound, seed: int) -> None:
-    """Every bond and feature is split into its smallest factor and the rest, and joined again."""
-    network, sizes = bound.network, bound.sizes
-    for index in (*network.features, *network.bonds):
+    """A feature and a bond are split into the smallest factor and the rest, and joined again."""
+    network, sizes, chance = bound.network, bound.sizes, random.Random(seed)  # noqa: S311
+    for index in (chance.choice(kind) for kind in (network.features, network.bonds) if kind):
         taken = {network.target.name, *network.cores, *network.indices}
         first = next((n for n in range(2, sizes[index]) if sizes[index] % n == 0), sizes[index])
         names = fresh("y0", taken, taken), fresh("y0", taken | {"y0"}, taken)
