@@ -162,6 +162,7 @@ CODES: dict[str, str] = {
     "E714": "a checkpoint of a run that does not fit the run that would go on from it",
     "E715": "one of several processes where one is needed",
     "E716": "a picture that is not there to be drawn",
+    "E717": "a model that cannot be cut into parts over the processes there are",
     # the command line
     "E801": "a command line that cannot be read",
     "E802": "an unknown command",

@@ -169,6 +169,9 @@ class FinetuneConfig(TrainingConfig):
     resume: bool = _option(
         False, "go on after the last epoch whose state is in the folder, and keep states", bool
     )
+    shard: bool = _option(
+        False, "cut the model into parts over the processes of a launcher (FSDP2)", bool
+    )
     out: str = _option("tenslora-finetune", "the folder for adapter, report and picture", str)
 
     def __post_init__(self) -> None:

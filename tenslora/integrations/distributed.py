@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tenslora.errors import DataError
 
-__all__ = ["Process", "leave", "refuse_several", "this_process"]
+__all__ = ["Process", "check_shard", "leave", "refuse_several", "this_process"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,23 @@ def refuse_several(name: str) -> None:
         what = f"{name} starts processes of its own, and this is one of {count}"
         advice = "Start it without a launcher: `--jobs` says how many runs go on at a time."
         raise DataError("E715", what, advice=advice)
+
+
+def check_shard() -> None:
+    """Raise where a model cannot be cut into parts over several processes.
+
+    Raises
+    ------
+    DataError
+        E717.
+    """
+    if this_process().count == 1:
+        what = "shard=True cuts the model over several processes, and this is the only one"
+        advice = "Start it by `torchrun --nproc-per-node 2 -m tenslora ...`, or without --shard."
+        raise DataError("E717", what, advice=advice)
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):
+        what = "shard=True and `accelerate launch --use_fsdp` would both cut the model into parts"
+        raise DataError("E717", what, advice="Leave --use_fsdp out.")
 
 
 def leave() -> None:

@@ -12,7 +12,7 @@ from tenslora.errors import DataError
 from tenslora.integrations import report
 from tenslora.integrations.config import FinetuneConfig
 from tenslora.integrations.data import load_task
-from tenslora.integrations.distributed import this_process
+from tenslora.integrations.distributed import check_shard, this_process
 from tenslora.integrations.methods import method_of
 from tenslora.integrations.metrics import LABELS
 from tenslora.integrations.pictures import draw_curves
@@ -92,7 +92,8 @@ def finetune(config: FinetuneConfig, *, talk: Callable[[str], None] | None = Non
     from which ``config.resume`` goes on.
 
     Started by ``torchrun`` or ``accelerate launch``, the processes share every batch, and the first
-    alone talks and writes; it alone has ``files`` in its report.
+    alone talks and writes; it alone has ``files`` in its report. Each holds the whole model, or
+    with ``config.shard`` a part of it.
 
     Parameters
     ----------
@@ -103,11 +104,14 @@ def finetune(config: FinetuneConfig, *, talk: Callable[[str], None] | None = Non
     Raises
     ------
     TensloraError
-        Data, a model or a family that cannot be used; E712 where training diverges.
+        Data, a model or a family that cannot be used; E712 where training diverges; E717 where
+        ``config.shard`` finds one process.
     """
     from tenslora.integrations.training import train
 
     leader = this_process().leader
+    if config.shard:
+        check_shard()
     progress = Progress(talk if leader else None)
     method = method_of(config)
     task = load_task(config.data, text=config.text, label=config.label, max_rows=config.max_rows)
@@ -136,6 +140,7 @@ def finetune(config: FinetuneConfig, *, talk: Callable[[str], None] | None = Non
                 keep=config.keep,
                 checkpoint=file,
                 resume=config.resume,
+                shard=config.shard,
             )
         finally:
             progress.close()

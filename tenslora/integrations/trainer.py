@@ -28,7 +28,7 @@ from tenslora.integrations.recording import Recorder
 from tenslora.integrations.resuming import Saved, check_fits, restore, restore_random
 from tenslora.integrations.runs import Run
 from tenslora.integrations.transformers import Features, Loaded
-from tenslora.nn import Adapter
+from tenslora.nn import Adapter, shards
 
 __all__ = ["Trainer", "make_groups", "make_trainer"]
 
@@ -42,9 +42,13 @@ def make_trainer(
     run: Run,
     seed: int,
     folder: str,
+    shard: bool = False,
 ) -> Trainer:
     """Return the trainer of a run, with optimiser and schedule; ``run.steps`` is set."""
     process = this_process()
+    arguments = _arguments(config, seed, process, folder)
+    if shard:
+        _shard(loaded.model, adapter, arguments.device.type)
     run.steps = config.epochs * math.ceil(len(task.train) / config.batch_size)
     groups = make_groups(loaded.model, adapter, run)
     optimizer = torch.optim.AdamW(groups, lr=run.lr, weight_decay=config.weight_decay)
@@ -54,13 +58,17 @@ def make_trainer(
     )
     trainer = Trainer(
         model=loaded.model,
-        args=_arguments(config, seed, process, folder),
+        args=arguments,
         data_collator=data[0].collate,
         train_dataset=data[0].rows,
         eval_dataset=data[1].rows,
         optimizers=(optimizer, schedule),
     )
     trainer.remove_callback(transformers.PrinterCallback)  # it prints
+    if shard:  # accelerate then leaves the model to us: without this it wants DDP around it
+        trainer.accelerator.prepare_model(
+            loaded.model, device_placement=False, evaluation_mode=True
+        )
     trainer.process, trainer.features, trainer.classes = process, tuple(data), len(task.classes)
     size = config.batch_size
     trainer.batches = (
@@ -92,6 +100,14 @@ def _arguments(
         bf16=config.bf16,
         seed=(seed + 7919 * process.rank) % 2**32,  # each process drops out other entries
     )
+
+
+def _shard(model: nn.Module, adapter: Adapter | None, device: str) -> None:
+    """Cut a model into parts, by the layers of the adapter, or of what is frozen beside a head."""
+    paths = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if adapter is not None:
+        paths = [site.path for bank in adapter.banks.values() for site in bank.sites]
+    shards.shard(model, paths, device)
 
 
 def make_groups(model: nn.Module, adapter: Adapter | None, run: Run) -> list[dict[str, Any]]:
@@ -203,6 +219,7 @@ class Trainer(transformers.Trainer):
             with self.compute_loss_context_manager():
                 logits = logits_of(model(**inputs)).float()
             found.append((logits, labels, weights))
+        shards.reshard(model)
         logits, labels, weights = (torch.cat(parts) for parts in zip(*found, strict=True))
         if self.process.count > 1:
             logits, labels, weights = (

@@ -34,6 +34,7 @@ from tenslora.integrations.transformers import (
     random_states_kept,
 )
 from tenslora.nn import Adapter, attach
+from tenslora.nn.shards import whole
 
 __all__ = ["Trained", "attach_method", "train"]
 
@@ -58,7 +59,7 @@ class Trained:
         from safetensors.torch import save
 
         tensors = {
-            f"{name}.{key}": value.detach().cpu().contiguous()
+            f"{name}.{key}": whole(value).cpu().contiguous()
             for name in self.train
             for key, value in self.loaded.model.get_submodule(name).state_dict().items()
         }
@@ -119,6 +120,7 @@ def train(
     keep: str = "last",
     checkpoint: Path | None = None,
     resume: bool = False,
+    shard: bool = False,
 ) -> Trained:
     """Train and evaluate once.
 
@@ -129,6 +131,8 @@ def train(
     keep : leave the model as after the ``last`` epoch, or after the ``best``.
     checkpoint : a file that is to hold the state after the last epoch that was trained.
     resume : go on from that file, where it is there.
+    shard : cut the model into parts over the processes, instead of a whole one in each. The
+        checkpoint is the same.
 
     Raises
     ------
@@ -148,7 +152,7 @@ def train(
     run.memory_before = stamp.memory()
     recorder = Recorder(run, loaded.model, watch, keep)
     with random_states_kept(seed), tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(config, task, loaded, adapter, data, run, seed, folder)
+        trainer = make_trainer(config, task, loaded, adapter, data, run, seed, folder, shard)
         trainer.add_callback(recorder)
         if checkpoint is not None:
             trainer.add_callback(Keeper(checkpoint, settings, trainer, recorder))

@@ -1,4 +1,4 @@
-"""Tensors that lie in pieces on several processes: read whole, and written from the whole.
+"""Tensors that lie in parts on several processes: cut, read whole, and written from the whole.
 
 FSDP2 (``torch.distributed.fsdp.fully_shard``) makes every parameter a ``DTensor``, of which each
 process holds a part. Such a tensor has ``full_tensor``; any other one is whole already.
@@ -6,12 +6,47 @@ process holds a part. Such a tensor has ``full_tensor``; any other one is whole 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["is_sharded", "put", "reshard", "whole", "written_class"]
+__all__ = ["is_sharded", "layers_of", "put", "reshard", "shard", "whole", "written_class"]
+
+_LAYER = re.compile(r"(.*?\.\d+)\.")
+
+
+def layers_of(paths: Iterable[str]) -> list[str]:
+    """Return the layers in which modules or parameters lie: the outermost that have a number.
+
+    >>> layers_of(["encoder.layer.0.query", "encoder.layer.0.value", "encoder.layer.1.query", "fc"])
+    ['encoder.layer.0', 'encoder.layer.1']
+    """
+    return list(dict.fromkeys(match[1] for path in paths if (match := _LAYER.match(path))))
+
+
+def shard(model: nn.Module, paths: Iterable[str], device: str) -> None:
+    """Cut the parameters of a model over all processes by FSDP2, each layer as one.
+
+    What lies outside of the layers is the root's, the cores of adapters too: every layer reads
+    them. An optimiser takes its parameters after this.
+
+    Parameters
+    ----------
+    model : with its adapters; its class is another from here on.
+    paths : modules or parameters, which tell what the layers are; see :func:`layers_of`.
+    device : the kind of device that the parts lie on, ``"cpu"`` or ``"cuda"``.
+    """
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device, (distributed.get_world_size(),))
+    for layer in layers_of(paths):
+        fully_shard(model.get_submodule(layer), mesh=mesh)
+    fully_shard(model, mesh=mesh)
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 import tenslora
 from tenslora.errors import TensloraError
-from tenslora.nn.shards import whole
+from tenslora.nn.shards import shard, whole
 from tenslora.testing.architectures import ARCHITECTURES, Architecture
 from tenslora.testing.bench import Bench
 
@@ -32,7 +31,6 @@ __all__ = ["WAYS", "spread_outcomes"]
 WAYS = ("DDP", "FSDP2")
 
 _STEPS, _PROCESSES = 3, 2
-_LAYER = re.compile(r"(.*?\.\d+)\.")
 
 
 def spread_outcomes(names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -90,14 +88,7 @@ def _train(
 def _spread(model: nn.Module, way: str, adapter: tenslora.Adapter) -> nn.Module:
     if way == "DDP":
         return nn.parallel.DistributedDataParallel(model)
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh("cpu", (_PROCESSES,))
-    paths = [site.path for bank in adapter.banks.values() for site in bank.sites]
-    for layer in dict.fromkeys(match[1] for path in paths if (match := _LAYER.match(path))):
-        fully_shard(model.get_submodule(layer), mesh=mesh)
-    fully_shard(model, mesh=mesh)  # the class of the model is another from here on
+    shard(model, [site.path for bank in adapter.banks.values() for site in bank.sites], "cpu")
     return model
 
 

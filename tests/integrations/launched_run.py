@@ -27,8 +27,29 @@ def run(settings: dict) -> dict:
         with stopped_after(step):
             finetune(FinetuneConfig(**settings))
         return {}
-    report = finetune(FinetuneConfig(**settings), talk=said.append)
-    return {**report.to_dict(), "said": said}
+    sizes: dict[str, int] = {}
+    with counted(sizes):
+        report = finetune(FinetuneConfig(**settings), talk=said.append)
+    return {**report.to_dict(), "said": said, **sizes}
+
+
+@contextmanager
+def counted(sizes: dict[str, int]) -> Iterator[None]:
+    """Count the numbers of the model, and those that lie here, when training has ended."""
+    usual = Recorder.finish
+
+    def finish(self):
+        usual(self)
+        parameters = [p.detach() for p in self.model.parameters()]
+        sizes["whole"] = sum(p.numel() for p in parameters)
+        here = [p.to_local() if hasattr(p, "to_local") else p for p in parameters]
+        sizes["here"] = sum(p.numel() for p in here)
+
+    Recorder.finish = finish
+    try:
+        yield
+    finally:
+        Recorder.finish = usual
 
 
 @contextmanager

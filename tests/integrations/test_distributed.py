@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from launched_run import stopped_after  # noqa: E402
 sys.path.pop(0)
 
 from tenslora.cli import main  # noqa: E402
+from tenslora.errors import DataError  # noqa: E402
 from tenslora.integrations import FinetuneConfig, finetune  # noqa: E402
 from tenslora.integrations.batches import Batches, Shares  # noqa: E402
 from tenslora.integrations.distributed import Process, this_process  # noqa: E402
@@ -37,6 +39,7 @@ WAYS = {
     "head": {"family": "head", "max_rows": 32},
     "best": {"ranks": 2, "max_rows": 24, "batch_size": 5, "keep": "best", "schedule": "constant"},
 }
+SHARDED = {f"{way}, sharded": {**WAYS[way], "shard": True} for way in WAYS}
 
 
 def launch(*words: str) -> subprocess.CompletedProcess[str]:
@@ -55,9 +58,9 @@ def launch(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def settings(tiny_bert, tiny_task, tmp_path_factory):
     def make(way: str, place: str) -> dict:
-        folder = tmp_path_factory.mktemp(f"{way}-{place}")
+        folder = tmp_path_factory.mktemp(f"{way.replace(', ', '-')}-{place}")
         usual = {"model": str(tiny_bert), "data": str(tiny_task), "out": str(folder)}
-        return {**usual, "epochs": 2, "batch_size": 8, "lr": 0.02, **WAYS[way]}
+        return {**usual, "epochs": 2, "batch_size": 8, "lr": 0.02, **{**WAYS, **SHARDED}[way]}
 
     return make
 
@@ -66,16 +69,23 @@ def settings(tiny_bert, tiny_task, tmp_path_factory):
 def two(settings, tmp_path_factory):
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("launched")
-    jobs = {way: settings(way, "two") for way in WAYS}
+    jobs = {way: settings(way, "two") for way in (*WAYS, *SHARDED)}
     given = settings("adapter", "command")
     words = ["--model", given["model"], "--data", given["data"], "--out", given["out"]]
-    words += ["--epochs", "1", "--max-rows", "8", "--json"]
+    words += ["--epochs", "1", "--max-rows", "8", "--shard", "--json"]
     # one process stops after the first of two epochs and two go on; and the other way round
     resumed = {**settings("adapter", "to-two"), "checkpoints": True}
     with stopped_after(6):
         finetune(FinetuneConfig(**resumed))
     jobs["resumed"] = {**resumed, "resume": True}
     jobs["stopped"] = {**settings("adapter", "to-one"), "checkpoints": True, "stopped_after": 6}
+    copied = shutil.copytree(resumed["out"], folder / "to-two-sharded")
+    jobs["resumed, sharded"] = {**jobs["resumed"], "out": str(copied), "shard": True}
+    jobs["stopped, sharded"] = {
+        **settings("adapter, sharded", "to-one"),
+        "checkpoints": True,
+        "stopped_after": 6,
+    }
     jobs["command"] = ["finetune", *words]
     (folder / "jobs.json").write_text(json.dumps(jobs))
     script = Path(__file__).with_name("launched_run.py")
@@ -97,10 +107,11 @@ def one(settings):
     return run
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, *SHARDED])
 def test_two_processes_are_one(way, two, one):
     jobs, found, _ = two
-    mine = one(way).runs[0]
+    alone = one(way.removesuffix(", sharded"))
+    mine = alone.runs[0]
     for theirs in (rank[way]["runs"][0] for rank in found):
         assert (theirs["processes"], theirs["steps"]) == (2, mine.steps)
         for a, b in zip(theirs["history"], mine.history, strict=True):
@@ -108,14 +119,37 @@ def test_two_processes_are_one(way, two, one):
                 assert a[name] == pytest.approx(b[name], rel=2e-4), name
             for name in ("accuracy", "f1", "matthews", "score", "epoch"):
                 assert a[name] == pytest.approx(b[name]), name
-    kind = "head" if way == "head" else "adapter"
+    kind = "head" if way.startswith("head") else "adapter"
     values = [
         load_file(Path(folder) / f"{kind}.safetensors")
-        for folder in (jobs[way]["out"], one(way).config["out"])
+        for folder in (jobs[way]["out"], alone.config["out"])
     ]
     assert values[0].keys() == values[1].keys()
     for name, tensor in values[1].items():
         torch.testing.assert_close(values[0][name], tensor, rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_process_of_a_sharded_run_holds_a_part(way, two):
+    for found in two[1]:
+        assert found[way]["here"] == found[way]["whole"]
+    parts = [found[f"{way}, sharded"] for found in two[1]]
+    assert {part["whole"] for part in parts} == {two[1][0][way]["whole"]}
+    assert sum(part["here"] for part in parts) == parts[0]["whole"]
+    assert max(part["here"] for part in parts) < 0.6 * parts[0]["whole"]
+
+
+def test_a_sharded_run_needs_several_processes(tmp_path, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    settings = FinetuneConfig(shard=True, out=str(tmp_path / "out"))
+    with pytest.raises(DataError, match=r"E717: shard=True .* the only one\n.*torchrun"):
+        finetune(settings)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(DataError, match=r"E717: .* would both cut .*\n  Leave --use_fsdp out\."):
+        finetune(settings)
+    assert not (tmp_path / "out").exists()
 
 
 def check_equal(theirs, mine):
@@ -125,17 +159,19 @@ def check_equal(theirs, mine):
         assert a["eval_loss"] == pytest.approx(b["eval_loss"], rel=2e-4)
 
 
-def test_two_processes_go_on_where_one_stopped(two, one):
+@pytest.mark.parametrize("name", ["resumed", "resumed, sharded"])
+def test_two_processes_go_on_where_one_stopped(name, two, one):
     _, (leader, other), _ = two
     history = one("adapter").runs[0].history
-    check_equal(leader["resumed"]["runs"][0]["history"], history)
-    check_equal(other["resumed"]["runs"][0]["history"], history)
-    assert "seed 0: goes on from" in leader["resumed"]["said"][1]
-    assert len(leader["resumed"]["said"]) == 3  # one epoch was left
+    check_equal(leader[name]["runs"][0]["history"], history)
+    check_equal(other[name]["runs"][0]["history"], history)
+    assert "seed 0: goes on from" in leader[name]["said"][1]
+    assert len(leader[name]["said"]) == 3  # one epoch was left
 
 
-def test_one_process_goes_on_where_two_stopped(two, one):
-    settings = {k: v for k, v in two[0]["stopped"].items() if k != "stopped_after"}
+@pytest.mark.parametrize("name", ["stopped", "stopped, sharded"])
+def test_one_process_goes_on_where_two_stopped(name, two, one):
+    settings = {k: v for k, v in two[0][name].items() if k not in ("stopped_after", "shard")}
     said = []
     report = finetune(FinetuneConfig(**settings, resume=True), talk=said.append)
     check_equal(report.runs[0].history, one("adapter").runs[0].history)
@@ -145,7 +181,7 @@ def test_one_process_goes_on_where_two_stopped(two, one):
 
 def test_only_the_leader_talks_and_writes(two):
     jobs, (leader, other), _ = two
-    for way in WAYS:
+    for way in (*WAYS, *SHARDED):
         assert leader[way]["said"][0].endswith("2 classes")
         assert other[way]["said"] == []
         assert sorted(leader[way]["files"]) == sorted(
@@ -252,5 +288,7 @@ def test_an_error_that_is_no_mistake_is_told_by_every_process(monkeypatch, capsy
 def test_the_command_under_a_launcher(two):
     _, found, ended = two
     assert [rank["command"] for rank in found] == [0, 0]
-    assert json.loads(ended.stdout)["runs"][0]["processes"] == 2  # one object: the leader's
+    report = json.loads(ended.stdout)  # one object: the leader's
+    assert report["runs"][0]["processes"] == 2
+    assert report["config"]["shard"] is True
     assert ended.stderr.count("8 rows to train on") == 1
