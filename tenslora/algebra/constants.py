@@ -7,6 +7,7 @@ Laws, for a term that is summed over its bonds:
 - *prefix*: ``eye[(a b) (a c)]`` is ``eye[b c] ones[a]``; the same at the end of the groups.
 - *repeat*: ``eye[s s t]`` is ``eye[s t]``, and ``eye[s]`` is ``ones[s]``.
 - *pairs*: ``eye[(a b) (c d)]`` is ``eye[a c] eye[b d]``, where those have equal sizes.
+- *tied*: ``eye[s t] A[t]`` is ``eye[s t] A[s]``, which stands for both.
 
 Each keeps the value of the term for all sizes and all values of the other cores.
 """
@@ -18,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from tenslora.spec import Core, Network, Slot, Term
 
-__all__ = ["eliminate", "eliminate_in_term", "pairwise", "substitute"]
+__all__ = ["eliminate", "eliminate_in_term", "pairwise", "substitute", "tied"]
 
 
 def eliminate(network: Network) -> Network:
@@ -89,6 +90,26 @@ def pairwise(term: Term, alike: Callable[[str, str], bool]) -> Term:
         else:
             found += [Core("eye", tuple((name,) for name in names)) for names in columns]
     return Term(tuple(found))
+
+
+def tied(term: Term, free: Sequence[str]) -> Term:
+    """Write every core with the first of indices that are not summed and that an ``eye`` ties.
+
+    >>> eye, core = Core("eye", (("s",), ("t",))), Core("A", (("t",), ("r",)))
+    >>> str(tied(Term((eye, core)), ["s", "t"]))
+    'eye[s t] A[s r]'
+    """
+    first: dict[str, str] = {}
+    for core in (core for core in term.cores if core.name == "eye"):
+        held = {slot[0] for slot in core.slots if len(slot) == 1}
+        same = [index for index in free if index in held and index not in first]
+        first |= dict.fromkeys(same[1:], same[0]) if same else {}
+
+    def written(core: Core) -> Core:
+        slots = tuple(tuple(first.get(i, i) for i in slot) for slot in core.slots)
+        return core if core.is_constant or _repeats([slots]) else Core(core.name, slots)
+
+    return Term(tuple(map(written, term.cores)))
 
 
 def substitute(core: Core, bond: str, slot: Slot) -> Core:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tenslora.algebra.constants import eliminate_in_term, pairwise
+from tenslora.algebra.constants import eliminate_in_term, pairwise, tied
 from tenslora.algebra.limits import UNLIMITED, Limits
 from tenslora.algebra.matching import match
 from tenslora.algebra.sorts import Sorts
@@ -117,7 +117,12 @@ def check_networks(
     reduced = tuple(eliminate_in_term(substitution.paired(term), free, needed) for term in left)
     if reduced != left:
         steps.append(("copy, unit", _text(special, reduced)))
-    difference = match(wanted, reduced, free, substitution.sorts)
+    difference = match(
+        [tied(term, free) for term in wanted],
+        [tied(term, free) for term in reduced],
+        free,
+        substitution.sorts,
+    )
     if difference is None or not substitution.open:
         substitution.settle()
     if difference is not None:

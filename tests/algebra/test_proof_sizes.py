@@ -167,3 +167,19 @@ def test_ones_of_a_rule_are_ones(value):
         weighed,
         "B[out r] = B[out r]; d[r] = ones[r] ones[r]; A[r in] = A[r in]",
     )
+
+
+def test_a_core_under_eye_may_carry_either_of_the_indices_that_it_ties():
+    """Found by random networks: o1 and layer are equal, and A2 was wanted with the other."""
+    special = (
+        "W[layer proj (o1 o2 o3) (i1 i2 i3)] = eye[o1 layer e8] A0[(o2 o3) e8 i2] "
+        "A1[proj (i3 i1)] ones[o2 i2] A2[layer o2 o3]"
+    )
+    general = (
+        "W[layer proj (o1 o2 o3) (i1 i2 i3)] = Z0[z1 o1 o2] Z1[i2 i3 o1 z2 (z3 proj) z1] "
+        "Z2[(layer z2 i3) o3] Z3[proj z3 (i1 o1)]"
+    )
+    assert_special_case(special, general)
+    both = "W[out in] = eye[out in] T[out r] S[in r]"
+    proof = tl.check(both, FULL, "T[out in] = eye[out in] T[in r] S[in r]")
+    assert holds_in_numbers(proof, {"out": 3, "in": 3, "r": 2})
