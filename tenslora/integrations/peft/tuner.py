@@ -1,16 +1,12 @@
-"""The tuner: PEFT's calls, answered by the banks of :mod:`tenslora.nn`."""
+"""The tuner: an adapter is put on a model, with the banks of :mod:`tenslora.nn`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
-import torch
 from peft.config import PeftConfig
 from peft.tuners.tuners_utils import (
-    BaseTuner,
-    BaseTunerLayer,
     _maybe_include_all_linear_layers,
     check_target_module_exists,
 )
@@ -18,6 +14,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from peft.utils.integrations import init_empty_weights
 from torch import Tensor, nn
 
+from tenslora.integrations.peft.banktuner import BankTuner
 from tenslora.integrations.peft.checking import check_file, check_state
 from tenslora.integrations.peft.configs import Configs
 from tenslora.integrations.peft.housing import (
@@ -25,24 +22,19 @@ from tenslora.integrations.peft.housing import (
     check_name,
     check_new,
     enter,
-    forget,
     join,
     left_as_it_was,
 )
 from tenslora.integrations.peft.layers import Place, TensLoraLinear
 from tenslora.integrations.peft.making import new_banks, set_layout
-from tenslora.integrations.peft.mixed import adapter_names_passed
 from tenslora.integrations.peft.placing import no_match, place, site_map, unwrapped
-from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.bank import Bank
 from tenslora.nn.hooks import Piece
 
 __all__ = ["TensLoraModel"]
 
-_HALF = (torch.float16, torch.bfloat16)
 
-
-class TensLoraModel(BaseTuner):
+class TensLoraModel(BankTuner):
     """The tuner of one model. Each core stands on it once, layers look them up.
 
     A bank is ``tuner.tenslora_<out>x<in>[adapter]``: PEFT's own code then finds the name of the
@@ -73,18 +65,6 @@ class TensLoraModel(BaseTuner):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model, with its hooks: peft 0.20 would call its ``forward`` past them."""
         return self.model(*args, **kwargs)
-
-    @property
-    def shared(self) -> Shared:
-        """The state behind the layers."""
-        found = self.__dict__.get("_shared")
-        if found is None:
-            found = self.__dict__["_shared"] = Shared()
-        return found
-
-    @shared.setter
-    def shared(self, value: Shared) -> None:
-        self.__dict__["_shared"] = value
 
     def inject_adapter(  # type: ignore[override]
         self,
@@ -185,10 +165,6 @@ class TensLoraModel(BaseTuner):
             check_state(model, layer.shared.adapters.get(adapter_name, {}).values(), found)
         return found
 
-    def _forget(self, adapter_name: str) -> None:
-        forget(self, adapter_name)
-        self._follow()
-
     def _pieces(self, adapter_name: str, path: str) -> list[Piece]:
         pieces: list[Piece] = [
             (site.rows, bank, number)
@@ -197,125 +173,3 @@ class TensLoraModel(BaseTuner):
             if site.path == path
         ]
         return sorted(pieces, key=lambda piece: piece[0] or ())
-
-    # what PEFT does to the layers is done to the banks too
-
-    def _cores(self, names: Sequence[str] | None = None) -> Iterator[nn.Parameter]:
-        for name, banks in self.shared.adapters.items():
-            if names is None or name in names:
-                for bank in banks.values():
-                    yield from bank.parameters()
-
-    def _layers(self) -> list[TensLoraLinear]:
-        return [m for m in self.model.modules() if isinstance(m, TensLoraLinear)]
-
-    def _follow(self) -> None:
-        """Let forwards hoist what the layers are going to use."""
-        layers = self._layers()
-        off = not layers or all(layer.disable_adapters or layer.merged for layer in layers)
-        known = self.shared.adapters
-        self.shared.default_active = (
-            frozenset() if off else frozenset(self.active_adapters) & known.keys()
-        )
-
-    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Make these adapters active; they are trained unless ``inference_mode``."""
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
-        for name, banks in self.shared.adapters.items():
-            required = name in self.active_adapters and not inference_mode
-            for bank in banks.values():
-                bank.requires_grad_(required)
-        self._follow()
-
-    def set_requires_grad(
-        self, adapter_names: str | Sequence[str], requires_grad: bool = True
-    ) -> None:
-        """Train these adapters, or do not."""
-        super().set_requires_grad(adapter_names, requires_grad)
-        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
-        for parameter in self._cores(names):
-            parameter.requires_grad_(requires_grad)
-
-    def _enable_adapter_layers(self, enabled: bool = True) -> None:
-        super()._enable_adapter_layers(enabled)
-        for parameter in self._cores():
-            parameter.requires_grad_(False)
-        if enabled:
-            for parameter in self._cores(self.active_adapters):
-                parameter.requires_grad_(True)
-        self._follow()
-
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Take an adapter off; another one becomes active where it was."""
-        for layer in self._layers():
-            layer.check_unmerged(adapter_name)  # peft 0.20 does not ask
-        super().delete_adapter(adapter_name)
-        self._forget(adapter_name)
-        for parameter in self._cores(self.active_adapters):
-            parameter.requires_grad_(True)
-
-    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
-        """Keep cores in float32, or give them the dtype of the base."""
-        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
-        for bank in self.shared.adapters[adapter_name].values():
-            weight = self._weight_of(bank)
-            dtype = getattr(weight, "dtype", torch.float32)
-            if autocast_adapter_dtype and bank.dtype in _HALF:
-                bank.to(torch.float32)
-            elif not autocast_adapter_dtype and dtype.is_floating_point:
-                bank.to(dtype)
-
-    def _weight_of(self, bank: Bank) -> Any:
-        layer: Any = self.model.get_submodule(bank.sites[0].path)
-        layer = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
-        return getattr(layer, "weight", None)
-
-    @contextmanager
-    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        names = kwargs.pop("adapter_names", None)
-        if names is None:
-            yield
-            return
-        with adapter_names_passed(self, names, kwargs.get("num_beams")):
-            yield
-
-    def merge_adapter(
-        self, adapter_names: list[str] | None = None, safe_merge: bool = False
-    ) -> None:
-        """Merge into the weights; with ``safe_merge`` all of them, or none."""
-        with self.shared.merging():
-            if safe_merge:
-                self._check_finite(adapter_names)
-            super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
-        self._follow()
-
-    def unmerge_adapter(self) -> None:
-        """Put the weights of before back, bit for bit."""
-        super().unmerge_adapter()
-        self._follow()
-
-    def _unload_and_optionally_merge(
-        self,
-        merge: bool = True,
-        progressbar: bool = False,
-        safe_merge: bool = False,
-        adapter_names: list[str] | None = None,
-    ) -> Any:
-        with self.shared.merging():
-            if merge and safe_merge:
-                self._check_finite(adapter_names)
-            model = super()._unload_and_optionally_merge(
-                merge=merge,
-                progressbar=progressbar,
-                safe_merge=safe_merge,
-                adapter_names=adapter_names,
-            )
-        for name in list(self.shared.adapters):
-            self._forget(name)
-        return model
-
-    def _check_finite(self, adapter_names: list[str] | None) -> None:
-        for layer in self._layers():
-            for name in layer.active_adapters if adapter_names is None else adapter_names:
-                if name in layer.tenslora_places and name not in layer.merged_adapters:
-                    layer.check_finite(name)
