@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import tenslora as tl
+from tenslora.algebra.redundancy import rank_cap
 from tenslora.family import Bound, Family
 
 __all__ = [
@@ -27,6 +28,9 @@ __all__ = [
     "share",
     "stack_case",
 ]
+
+#: Up to this, one rank for all bonds is taken as it stands.
+_SMALL = 16
 
 _NAMES = ("att", "qkv", "depth", "att_qkv", "att_depth", "qkv_depth", "att_qkv_depth")
 
@@ -124,7 +128,11 @@ class Case:
         return list(dict.fromkeys(path.rpartition(".")[2] for row in self.groups for path in row))
 
     def banks(self, family: Family, ranks: int | Mapping[str, int]) -> dict[str, Bank]:
-        """Bind a family to the projections, one bank a shape."""
+        """Bind a family to the projections, one bank a shape.
+
+        A rank for all bonds that is large is no more than what each mode carries: a core of 76 in
+        five modes has ten gigabytes.
+        """
         modules = dict(self.model.named_modules())
         shapes: dict[tuple[int, int], None] = {}
         for path in self.groups[0]:
@@ -136,8 +144,13 @@ class Case:
                 tuple(p for p in row if tuple(modules[p].weight.shape) == (out, width))
                 for row in self.groups
             )
+            sizes = _sizes(family, paths, out, width, dim)
             with every_rank():
-                bound = family.bind(_sizes(family, paths, out, width, dim), ranks=ranks)
+                bound = family.bind(sizes, ranks=ranks)
+                if isinstance(ranks, int) and ranks > _SMALL:
+                    caps = {b: rank_cap(bound.network, b, bound.sizes) for b in bound.ranks}
+                    carried = {b: min(ranks, cap or ranks) for b, cap in caps.items()}
+                    bound = family.bind(sizes, ranks=carried)
             found[f"{out}x{width}"] = Bank(paths, bound)
         return found
 

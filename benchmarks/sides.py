@@ -103,7 +103,7 @@ def _ours(
             model,
             resolve(family),
             targets=case.targets,
-            ranks=ranks,  # type: ignore[arg-type]
+            ranks=next(iter(banks.values())).bound.ranks,
             sizes=sizes,
             dtype=next(model.parameters()).dtype,
             recompute=recompute,
