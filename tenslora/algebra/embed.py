@@ -193,9 +193,9 @@ class _Known:
             given=[name for name in self.limits_general.given if name in small.cores],
             limit=limit,
         )
-        wanted = (found.free, found.witness) if free else (found.witness, found.free)
+        wanted = [found.free, found.witness] if free else [found.witness, found.free]
         if small is not two:
-            wanted = tuple(one and with_units(one, two, small) for one in wanted)
+            wanted = [one and with_units(one, two, small) for one in wanted]
         for witness in (*wanted, _itself(one, two)):
             if witness is not None:
                 try:
