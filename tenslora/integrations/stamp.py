@@ -55,24 +55,25 @@ def memory() -> int:
     return _status("VmRSS")
 
 
-def peak_memory() -> int:
+def peak_memory(known: int = 0) -> int:
     """Return the most bytes that this process has held; on a GPU, those of the device.
 
     Linux's own high-water mark of the address space is read where it is there: ``getrusage`` counts
-    the process that started this one as well.
+    the process that started this one as well. It counts some pages later than :func:`memory` does:
+    ``known`` is what that has told, and the least that is returned where there is no GPU.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     found = _status("VmHWM")
     if found:
-        return found
+        return max(found, known)
     try:
         import resource
     except ImportError:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+    return max(known, int(peak) if sys.platform == "darwin" else int(peak) * 1024)
 
 
 def _status(name: str) -> int:

@@ -160,7 +160,8 @@ def train(
             trainer.go_on(recorder, saved)
     loaded.model.eval()
     recorder.finish()
-    run.seconds, run.peak_memory = time.perf_counter() - begin, stamp.peak_memory()
+    run.seconds = time.perf_counter() - begin
+    run.peak_memory = stamp.peak_memory(run.memory_before)
     return Trained(run, loaded, adapter, head)
 
 

@@ -35,6 +35,7 @@ def test_the_stamp_names_no_host():
     assert platform.node() not in str(found) or not platform.node()
     assert stamp.versions()["tenslora"]
     assert stamp.peak_memory() >= stamp.memory() // 2 > 0
+    assert stamp.peak_memory(2**50) == 2**50
 
 
 def test_progress_without_a_listener_says_nothing(capsys):
