@@ -5,8 +5,8 @@
 >>> tied.bind({"out": 768, "in": 768}, rank=8).trainable_parameters
 12288
 
-The symbolic half (equations, families, plans) is imported at once and needs no torch. The torch
-half (``attach``, ``load``, ...) is imported when one of its names is first used.
+The symbolic half (equations, families, plans) is imported at once and needs no torch. Pictures,
+proofs and the torch half (``attach``, ``load``, ...) are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from tenslora.family import (
     add,
     block_term,
     budget_table,
-    check,
     compose,
     cp,
     dora,
-    embeds,
     family,
     freeze,
     hadamard,
@@ -36,8 +34,6 @@ from tenslora.family import (
     isorank,
     join,
     kron,
-    lattice,
-    lift,
     model_shape,
     ranks,
     register,
@@ -63,6 +59,7 @@ from tenslora.spec import Network, parse
 if TYPE_CHECKING:
     import tenslora.families as families
     from tenslora.decompose import Fit, fit
+    from tenslora.family.proving import check, embeds, lattice, lift
     from tenslora.integrations.peft import TensLoraConfig
     from tenslora.nn import Adapter, Site, active, adapters, attach, load
     from tenslora.nn.lora import load_lora
@@ -134,6 +131,7 @@ _LAZY_NAMES = dict.fromkeys(
     ("Adapter", "Site", "active", "adapters", "attach", "load"), "tenslora.nn"
 )
 _LAZY_NAMES |= dict.fromkeys(("Fit", "fit"), "tenslora.decompose")
+_LAZY_NAMES |= dict.fromkeys(("check", "embeds", "lattice", "lift"), "tenslora.family")
 _LAZY_NAMES["load_lora"] = "tenslora.nn.lora"
 _LAZY_NAMES["portrait"] = "tenslora.nn.portrait"
 _LAZY_NAMES["TensLoraConfig"] = "tenslora.integrations.peft"
@@ -144,7 +142,7 @@ when_imported("peft", "tenslora.integrations.peft")
 
 
 def __getattr__(name: str) -> Any:
-    """Import the torch half, the catalogue and the test tools when they are first asked for."""
+    """Import what is not needed by every program when it is first asked for."""
     if name in _LAZY_MODULES:
         return importlib.import_module(f"tenslora.{name}")
     if name in _LAZY_NAMES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import re
 import subprocess
@@ -27,6 +28,28 @@ def test_importing_the_package_brings_no_tensor_library_and_prints_nothing():
     heavy = ("torch", "jax", "tltorch", "transformers", "peft", "scipy", "tensorly", "matplotlib")
     out = run(f"import sys, tenslora; print([m for m in {heavy} if m in sys.modules])")
     assert out == "[]\n"
+
+
+def test_pictures_and_proofs_are_imported_when_they_are_used():
+    late = ("tenslora.draw", "tenslora.algebra.embed", "tenslora.family.proving")
+    out = run(
+        "import sys, tenslora as tl\n"
+        f"print([m for m in {late} if m in sys.modules])\n"
+        "tl.embeds('W[out in] = B[out r] A[r in]', 'W[out in] = T[out in]')\n"
+        "tl.family('W[out in] = B[out r] A[r in]', init={'B': 'zeros'}).draw()\n"
+        f"print([m for m in {late} if m in sys.modules])"
+    )
+    assert out == f"[]\n{list(late)}\n"
+
+
+@pytest.mark.parametrize(
+    "package", [tenslora, tenslora.family, importlib.import_module("tenslora.algebra")]
+)
+def test_names_that_are_imported_late_are_listed_and_found(package):
+    assert set(package.__all__) <= set(dir(package))
+    assert [name for name in package.__all__ if getattr(package, name, None) is None] == []
+    with pytest.raises(AttributeError, match=r"has no attribute 'nothing'"):
+        package.nothing  # noqa: B018
 
 
 def test_parsing_and_counting_need_no_numpy():

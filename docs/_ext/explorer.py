@@ -31,7 +31,7 @@ from tenslora.family import Family, model_shape
 PYODIDE = "314.0.7"
 DIGEST = "sha384-Lp79fMwxa4n2BLtugpUAoQMlbxIdg8iCUiP1r3h7nJLkQjwlXT1JzZTeHVL+f4Dg"
 SYMBOLIC = (
-    *("__init__", "errors", "late", "spec", "init", "algebra", "plan", "draw", "budget"),
+    *("__init__", "errors", "late", "lazy", "spec", "init", "algebra", "plan", "draw", "budget"),
     *("family", "families"),
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same sources give the same bytes

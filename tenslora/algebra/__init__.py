@@ -6,30 +6,36 @@ functions that take families, names and equations are in :mod:`tenslora.family`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+# a function with the name of its module: once that is imported, the module would hide it
 from tenslora.algebra.align import align, assigned
-from tenslora.algebra.constants import eliminate
-from tenslora.algebra.embed import Undecided, Verdict, embed_networks
-from tenslora.algebra.forms import normal_form, same
-from tenslora.algebra.lattice import Lattice
-from tenslora.algebra.lifting import lift_arrays, lifted_sizes
-from tenslora.algebra.limits import Limits
-from tenslora.algebra.picture import lattice_svg
-from tenslora.algebra.proof import Proof, check_networks
-from tenslora.algebra.redundancy import Redundancy, redundancies
-from tenslora.algebra.refute import Refutation, refute_networks
-from tenslora.algebra.rewrite import (
-    Rewrite,
-    Simplified,
-    absorb,
-    drop_constants,
-    drop_unit_bonds,
-    join_bonds,
-    join_group,
-    merge,
-    simplify,
-    split_group,
-)
-from tenslora.algebra.witness import Definition, Witness, parse_witness
+from tenslora.lazy import find
+
+if TYPE_CHECKING:
+    from tenslora.algebra.constants import eliminate
+    from tenslora.algebra.embed import Undecided, Verdict, embed_networks
+    from tenslora.algebra.forms import normal_form, same
+    from tenslora.algebra.lattice import Lattice
+    from tenslora.algebra.lifting import lift_arrays, lifted_sizes
+    from tenslora.algebra.limits import Limits
+    from tenslora.algebra.picture import lattice_svg
+    from tenslora.algebra.proof import Proof, check_networks
+    from tenslora.algebra.redundancy import Redundancy, redundancies
+    from tenslora.algebra.refute import Refutation, refute_networks
+    from tenslora.algebra.rewrite import (
+        Rewrite,
+        Simplified,
+        absorb,
+        drop_constants,
+        drop_unit_bonds,
+        join_bonds,
+        join_group,
+        merge,
+        simplify,
+        split_group,
+    )
+    from tenslora.algebra.witness import Definition, Witness, parse_witness
 
 __all__ = [
     "Definition",
@@ -65,3 +71,30 @@ __all__ = [
     "simplify",
     "split_group",
 ]
+
+#: Where each name is: a module is imported when one of its names is first used.
+_PLACES = {
+    "constants": ("eliminate",),
+    "embed": ("Undecided", "Verdict", "embed_networks"),
+    "forms": ("normal_form", "same"),
+    "lattice": ("Lattice",),
+    "lifting": ("lift_arrays", "lifted_sizes"),
+    "limits": ("Limits",),
+    "picture": ("lattice_svg",),
+    "proof": ("Proof", "check_networks"),
+    "redundancy": ("Redundancy", "redundancies"),
+    "refute": ("Refutation", "refute_networks"),
+    "rewrite": (
+        "Rewrite", "Simplified", "absorb", "drop_constants", "drop_unit_bonds", "join_bonds",
+        "join_group", "merge", "simplify", "split_group",
+    ),
+    "witness": ("Definition", "Witness", "parse_witness"),
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    return find(__name__, name, _PLACES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

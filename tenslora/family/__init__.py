@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tenslora.family.affording import Affordable, BudgetTable, budget_table
 from tenslora.family.bound import Bound
 from tenslora.family.budgeting import isoparameters, isorank, ranks
@@ -21,7 +23,6 @@ from tenslora.family.operators import (
     transpose,
     untie,
 )
-from tenslora.family.proving import check, embeds, lattice, lift
 from tenslora.family.rank_text import parse_ranks
 from tenslora.family.registry import register, registered, resolve
 from tenslora.family.scale import Scale, parse_scale
@@ -36,6 +37,10 @@ from tenslora.family.shapes import (
 from tenslora.family.wrapped import Wrapped, WrappedBound
 from tenslora.family.wrapper import WRAPPERS, Wrapper
 from tenslora.family.wrapping import dora, hira, router, unwrap, wrap
+from tenslora.lazy import find
+
+if TYPE_CHECKING:
+    from tenslora.family.proving import check, embeds, lattice, lift
 
 __all__ = [
     "WRAPPERS",
@@ -91,3 +96,14 @@ __all__ = [
     "unwrap",
     "wrap",
 ]
+
+#: The prover is imported when it is first used.
+_PLACES = {"proving": ("check", "embeds", "lattice", "lift")}
+
+
+def __getattr__(name: str) -> Any:
+    return find(__name__, name, _PLACES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

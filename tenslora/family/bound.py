@@ -9,10 +9,8 @@ from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from tenslora.draw import Drawing
 from tenslora.errors import FamilyError
 from tenslora.family.memory import Memory, memory_of_cores
-from tenslora.family.picture import bound_page, draw_bound
 from tenslora.init import draw, from_weights
 from tenslora.plan import (
     CPU,
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tenslora.draw import Drawing
     from tenslora.family.family import Family
 
 __all__ = ["Bound", "boxed", "report"]
@@ -252,10 +251,14 @@ class Bound:
         if what not in ("network", "plan"):
             advice = "Draw the 'network' or the 'plan'."
             raise FamilyError("E320", f"{what!r} is nothing that can be drawn", advice=advice)
+        from tenslora.family.picture import draw_bound
+
         drawing = draw_bound(self, what)
         return drawing if path is None else drawing.save(path)
 
     def _repr_html_(self) -> str:
+        from tenslora.family.picture import bound_page
+
         return bound_page(self)
 
     def _repr_svg_(self) -> str:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tenslora.draw import Drawing
 from tenslora.errors import SizeError, StateError
 from tenslora.family import binding
 from tenslora.family.bound import Bound
-from tenslora.family.picture import draw_family, family_page
 from tenslora.family.scale import Scale, parse_scale
 from tenslora.family.settings import check_dropout, check_lr, known_cores
 from tenslora.family.start import check_start
 from tenslora.init import InitRule, WeightStart, parse_rule, parse_start, resolve_copies
 from tenslora.spec import Network, parse
 from tenslora.spec.schema import check_keys, check_schema
+
+if TYPE_CHECKING:
+    from tenslora.draw import Drawing
 
 __all__ = ["Family", "family"]
 
@@ -234,10 +235,14 @@ class Family:
                           ┊
                         layer
         """
+        from tenslora.family.picture import draw_family
+
         drawing = draw_family(self)
         return drawing if path is None else drawing.save(path)
 
     def _repr_html_(self) -> str:
+        from tenslora.family.picture import family_page
+
         return family_page(self)
 
     def _repr_svg_(self) -> str:
