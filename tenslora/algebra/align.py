@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations, product
 
+from tenslora.algebra.edit import units_with
 from tenslora.algebra.modify import rename, split, squeeze
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, format_slot
 
-__all__ = ["align", "assigned", "assignments", "chosen"]
+__all__ = ["align", "assigned", "assignments", "chosen", "impossible"]
 
 
 def align(special: Network, general: Network) -> tuple[Network, Network, tuple[str, ...]]:
@@ -82,6 +83,21 @@ def chosen(special: Network, general: Network) -> frozenset[str]:
     return frozenset(index for few, _ in _free(special, general) for index in few)
 
 
+def impossible(general: Network, parts: Mapping[str, Slot]) -> bool:
+    """Whether no sizes above 1 of the smaller network can be had in this way to size the parts.
+
+    An ``eye`` of ``general`` makes another index of the target 1 where a part of it is 1.
+
+    >>> from tenslora.spec import parse
+    >>> tied = parse("W[(o1 o2) (i1 i2)] = eye[o1 i1] R[o2 i2]")
+    >>> parts = {"o1": (), "o2": ("out",), "i1": ("in",), "i2": ()}
+    >>> impossible(tied, parts), impossible(tied, {**parts, "i1": (), "i2": ("in",)})
+    (True, False)
+    """
+    gone = {part for part, group in parts.items() if not group}
+    return not gone.issuperset(units_with(general, gone) - set(general.bonds))
+
+
 def _free(special: Network, general: Network) -> list[tuple[Slot, Slot]]:
     """Return what is one thing in both, in the indices of each, where ``general`` has several."""
     own, others = _apart(special, general)
@@ -109,7 +125,8 @@ def assigned(
     Raises
     ------
     SpecError
-        E123 where a core would have no index left, E120 where a name is taken.
+        E123 where a core would have no index left, or an ``eye`` would make other indices 1 too;
+        E120 where a name is taken.
 
     Examples
     --------

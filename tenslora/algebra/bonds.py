@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tenslora.algebra.edit import map_terms
+from tenslora.algebra.edit import map_terms, units_with
 from tenslora.algebra.modify import squeeze
 from tenslora.algebra.step import Arrays, Cores, Rewrite
 from tenslora.errors import SpecError
@@ -29,15 +29,16 @@ def drop_unit_bonds(network: Network, sizes: Mapping[str, int]) -> Rewrite | Non
     """
     sizes = complete_sizes(network, sizes)
     for bond in network.bonds:
-        if sizes[bond] != 1:
+        gone = units_with(network, {bond})
+        if sizes[bond] != 1 or not gone.issubset(network.bonds):
             continue
         try:
-            after = squeeze(network, bond)
+            after = squeeze(network, *sorted(gone))
         except SpecError as error:
             if error.code != "E123":
                 raise
             continue
-        left = {i: n for i, n in sizes.items() if i != bond}
+        left = {i: n for i, n in sizes.items() if i not in gone}
         return Rewrite(
             f"unit bond {bond}",
             network,

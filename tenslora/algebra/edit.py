@@ -8,7 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Term
 
-__all__ = ["check_name", "fresh", "frozen_cores", "map_network", "map_terms", "renamed", "unknown"]
+__all__ = [
+    "check_name",
+    "fresh",
+    "frozen_cores",
+    "map_network",
+    "map_terms",
+    "renamed",
+    "units_with",
+    "unknown",
+]
 
 
 def map_network(network: Network, change: Callable[[Core], Core]) -> Network:
@@ -37,6 +46,23 @@ def fresh(name: str, avoid: Collection[str], taken: set[str]) -> str:
         name = f"{stem}{n}"
     taken.add(name)
     return name
+
+
+def units_with(network: Network, indices: Collection[str]) -> frozenset[str]:
+    """Return the indices that are 1 where these are: an ``eye`` with a slot of 1 has no other.
+
+    >>> from tenslora.spec import parse
+    >>> lokr = parse("W[(o1 o2) (i1 i2)] = eye[o1 i1 z] R[z o2] C[z i2]")
+    >>> sorted(units_with(lokr, {"o1"}))
+    ['i1', 'o1', 'z']
+    """
+    found = set(indices)
+    eyes = [core for term in network.terms for core in term.cores if core.name == "eye"]
+    for _ in eyes:  # each pass takes up one eye more, or none
+        for core in eyes:
+            if any(found.issuperset(slot) for slot in core.slots):
+                found.update(core.indices)
+    return frozenset(found)
 
 
 def check_name(name: object, what: str) -> None:

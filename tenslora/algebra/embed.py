@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tenslora.algebra.align import align, assigned, assignments, chosen
+from tenslora.algebra.align import align, assigned, assignments, chosen, impossible
 from tenslora.algebra.limits import UNLIMITED, Limits
 from tenslora.algebra.proof import Proof, check_networks, identity
 from tenslora.algebra.refute import Refutation, refute_networks
@@ -38,18 +38,22 @@ class _Way:
         return cls(*align(special, general))
 
     @classmethod
-    def all(cls, special: Network, general: Network) -> tuple[list[_Way], int]:
+    def all(cls, special: Network, general: Network) -> tuple[list[_Way], int, int]:
         """Return the ways to size the parts of ``general`` that can be written, and their number.
 
-        Of more than are looked at the first are returned.
+        Of more than are looked at the first are returned. The last is how many there are besides
+        that hold no sizes above 1.
         """
         found: list[_Way] = []
-        number = 0
+        number = none = 0
         for parts in islice(assignments(special, general), WAYS + 1):
+            if impossible(general, parts):
+                none += 1
+                continue
             number += 1
             with contextlib.suppress(SpecError):  # a core would have no index left
                 found.append(cls(*assigned(special, general, parts), parts))
-        return found[:WAYS], number
+        return found[: WAYS - none], number, none
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,9 @@ def embed_networks(
     found, proof = known.search(way, free, limit)
     if proof is not None:
         return proof
-    ways, number = _Way.all(special, general)
-    if number:
-        verdict = known.choose(ways, number, general, found, free, limit)
+    ways, number, none = _Way.all(special, general)
+    if number or none:
+        verdict = known.choose(ways, (number, none), general, found, free, limit)
     else:
         verdict = known.refute(way)
     if verdict is not None:
@@ -229,13 +233,18 @@ class _Known:
     def choose(
         self,
         ways: Sequence[_Way],
-        number: int,
+        numbers: tuple[int, int],
         general: Network,
         found: Search,
         free: bool,
         limit: int,
     ) -> Proof | Refutation | None:
-        """Return a proof in one of the ways to size parts, or a refutation of them all."""
+        """Return a proof in one of the ways to size parts, or a refutation of them all.
+
+        ``numbers`` are how many ways there may be, and how many there are not at sizes above 1:
+        these are refuted where the counterexamples of the others have such sizes.
+        """
+        number, none = numbers
         refuted: list[Refutation] = []
         left: list[_Way] = []
         for way in ways:
@@ -252,9 +261,11 @@ class _Known:
             if (refutation := self.refute(way, general)) is None:
                 break
             refuted.append(refutation)
-        if len(refuted) == number:
-            return refuted[0].at_all(number)
-        found.notes.append(f"{len(refuted)} of {number} ways to size its parts are refuted")
+        large = all(one.sizes[i] > 1 for one in refuted for i in one.special.target.indices)
+        if refuted and len(refuted) == number and (large or not none):
+            return refuted[0].at_all(number + none)
+        count = f"{len(refuted) + none} of {number + none}"
+        found.notes.append(f"{count} ways to size its parts are refuted")
         return None
 
     def refute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from tenslora.algebra.constants import substitute
-from tenslora.algebra.edit import check_name, map_network, map_terms, renamed, unknown
+from tenslora.algebra.edit import check_name, map_network, map_terms, renamed, units_with, unknown
 from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, format_slot
 
@@ -223,7 +223,8 @@ def squeeze(network: Network, *indices: str) -> Network:
     Raises
     ------
     SpecError
-        E120 for an unknown index, E123 where a core or a side of the target would have no index.
+        E120 for an unknown index, E123 where a core or a side of the target would have no index, or
+        where an ``eye`` makes an index that stays 1 as well.
 
     Examples
     --------
@@ -240,6 +241,9 @@ def squeeze(network: Network, *indices: str) -> Network:
         if gone.issuperset(slot):
             what = f"the {side} of {network} would have no index left"
             raise SpecError("E123", what, advice=f"Keep one of {' '.join(slot)}.")
+    if more := sorted(units_with(network, gone) - gone):
+        what = f"an eye of {network} makes {' '.join(more)} 1 as well as {' '.join(sorted(gone))}"
+        raise SpecError("E123", what, advice=f"Take {' '.join(more)} away too.")
     _check_places(network, lambda core: [[i in gone for i in slot] for slot in core.slots])
     slots = tuple(tuple(i for i in slot if i not in gone) for slot in network.target.slots)
     target = Core(network.target.name, tuple(slot for slot in slots if slot))
@@ -273,8 +277,6 @@ def _without(core: Core, gone: Collection[str], network: Network) -> Core | None
     left = tuple(slot for slot in slots if slot)
     if left == core.slots:
         return core
-    if core.name == "eye" and len(left) < len(core.slots):  # a slot of size 1: all are
-        core = Core("ones", left)
     if core.is_constant and not left:
         return None
     if not left:

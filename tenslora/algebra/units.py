@@ -5,6 +5,7 @@ from __future__ import annotations
 from tenslora.algebra.limits import Limits
 from tenslora.algebra.modify import squeeze
 from tenslora.algebra.witness import Definition, Witness
+from tenslora.errors import SpecError
 from tenslora.spec import Core, Network, Slot, Term
 
 __all__ = ["with_units", "without_units"]
@@ -30,7 +31,10 @@ def without_units(network: Network, limits: Limits) -> Network:
         Term((*term.cores, *(one for one in held if one.indices[0] in term.indices)))
         for term in terms
     )
-    return squeeze(Network(network.target, whole), *sorted(bonds & kept))
+    try:
+        return squeeze(Network(network.target, whole), *sorted(bonds & kept))
+    except SpecError:  # a core would have no index left, or an eye would make more of them 1
+        return network
 
 
 def with_units(witness: Witness, network: Network, small: Network) -> Witness:

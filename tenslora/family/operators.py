@@ -201,7 +201,8 @@ def squeeze(value: Like, *indices: str, **changes: Any) -> Family:
     Raises
     ------
     SpecError
-        E120 for an unknown index, E123 where a core or a side would have no index.
+        E120 for an unknown index, E123 where a core or a side would have no index, or where an
+        ``eye`` makes an index that stays 1 as well.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -12,7 +13,7 @@ from tenslora.algebra import Proof, Witness, lift_arrays, lifted_sizes
 from tenslora.algebra.drawn import drawn_arrays
 from tenslora.errors import SizeError
 from tenslora.family import Family, check, embeds, limits_of, resolve
-from tenslora.spec import Network, complete_sizes, core_shape
+from tenslora.spec import Core, Network, Slot, complete_sizes, core_shape
 from tenslora.testing.oracle import dense
 
 __all__ = ["assert_special_case", "holds_in_numbers"]
@@ -60,7 +61,7 @@ def assert_special_case(
         raise AssertionError(f"no sizes above 1 were found to try the proof at\n{found}")
     for seed, sizes in enumerate(drawn):
         text = " ".join(f"{name}={size}" for name, size in sizes.items())
-        if not holds_in_numbers(found, sizes, seed):
+        if not holds_in_numbers(found, sizes, seed, general=two.network):
             raise AssertionError(f"a proof that is false in numbers, at {text}\n{found}")
         wrong = _wrong_frozen(found, one, two, sizes, seed)
         if wrong is not None:
@@ -100,11 +101,14 @@ def _wrong_frozen(
     return next((bond for bond, size in bounds.items() if wide[bond] > size), None)
 
 
-def holds_in_numbers(proof: Proof, sizes: Mapping[str, int], seed: int = 0) -> bool:
+def holds_in_numbers(
+    proof: Proof, sizes: Mapping[str, int], seed: int = 0, *, general: Network | None = None
+) -> bool:
     """Whether both families give one W, within 1e-10, for normal values drawn from ``seed``.
 
     ``sizes`` are the sizes and ranks of ``proof.special``. W is made by :func:`dense`, which shares
-    no code with the algebra.
+    no code with the algebra. Where ``general`` is given, the larger network before it was aligned
+    has to give it too, at the sizes of its parts that the proof chooses.
 
     Examples
     --------
@@ -121,9 +125,51 @@ def holds_in_numbers(proof: Proof, sizes: Mapping[str, int], seed: int = 0) -> b
     }
     wanted = dense(proof.special, cores, known)
     lifted = lift_arrays(proof, cores, known)
-    found = dense(proof.general, lifted, lifted_sizes(proof, known))
-    scale = float(np.abs(wanted).max())
-    return bool(np.abs(found - wanted).max() <= 1e-10 * scale)
+    wide = lifted_sizes(proof, known)
+    most = 1e-10 * float(np.abs(wanted).max())
+    if np.abs(dense(proof.general, lifted, wide) - wanted).max() > most:
+        return False
+    return general is None or _gives(proof, general, lifted, wide, wanted, most)
+
+
+def _gives(
+    proof: Proof,
+    general: Network,
+    arrays: Mapping[str, np.ndarray],
+    wide: Mapping[str, int],
+    wanted: np.ndarray,
+    most: float,
+) -> bool:
+    """Whether a network before it was aligned gives W, written in its own order of the indices."""
+    target = proof.general.target
+    groups = _groups(general, target, proof.parts)
+    own = {i: math.prod(wide[j] for j in group) for i, group in groups.items()}
+    own |= {b: wide[a] for b, a in zip(general.bonds, proof.general.bonds, strict=True)}
+    try:
+        own = complete_sizes(general, own)
+    except SizeError:  # it cannot have these sizes
+        return False
+    cores = {n: arrays[n].reshape(core_shape(c, own)) for n, c in general.cores.items()}
+    apart = wanted.reshape([wide[index] for index in target.indices])
+    order = [target.indices.index(j) for i in general.target.indices for j in groups[i]]
+    found = dense(general, cores, own)
+    return bool(np.abs(found.ravel() - apart.transpose(order).ravel()).max() <= most)
+
+
+def _groups(network: Network, target: Core, parts: Mapping[str, Slot]) -> dict[str, Slot]:
+    """Return what each index of the target of ``network`` is of ``target``, which is aligned."""
+    found: dict[str, Slot] = {}
+    sites = [slot[0] for slot in target.slots[:-2]]
+    for site in network.sites:
+        rest = tuple(one for one in sites if one not in network.sites)
+        found[site] = parts.get(site, (site,) if site in sites else rest)
+    for slot, names in zip((network.output, network.input), target.slots[-2:], strict=True):
+        if set(slot) & set(parts):
+            found |= {index: parts.get(index, (index,)) for index in slot}
+        else:
+            found |= {index: (name,) for index, name in zip(slot[:-1], names, strict=False)}
+            found[slot[-1]] = names[len(slot) - 1 :]
+    return found
 
 
 def _sizes(network: Network) -> Iterator[dict[str, int]]:

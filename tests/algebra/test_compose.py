@@ -29,6 +29,12 @@ def can_go(network, index):
         {index} not in (set(network.output), set(network.input))
         and all(set(c.indices) != {index} for c in cores)
         and all([[i == index for i in s] for s in c.slots] == first[c.name] for c in cores)
+        and not any(
+            (index,) in c.slots and set(c.indices) != {index}
+            for t in network.terms
+            for c in t.cores
+            if c.name == "eye"
+        )
     )
 
 
@@ -346,6 +352,10 @@ ERRORS = {
         "E123: .* ties 'k' to other indices",
     ),
     "squeeze": (lambda: one.squeeze(LORA, "out"), "E123: the output of"),
+    "squeeze tied": (
+        lambda: one.squeeze(parse("W[k out in] = eye[k z] T[z out] A[z in]"), "k"),
+        "E123: an eye of .* makes z 1 as well as k",
+    ),
     "squeeze unknown": (lambda: one.squeeze(LORA, "x"), "E120"),
 }
 

@@ -306,3 +306,42 @@ def test_the_order_of_families_with_one_name():
     assert len(tl.lattice([free, free, "W[out in] = T[out in]"]).names) == 2
     with pytest.raises(tl.TensloraError, match="E138: there are no families to put in order"):
         tl.lattice([])
+
+
+TIED = {
+    "features": (
+        "W[out in] = B[out r] A[r in]",
+        "W[(o1 o2) (i1 i2)] = eye[o1 i1 z] R[z o2] C[z i2]",
+    ),
+    "sites": ("W[s out in] = T[s out in]", "W[l p out in] = eye[l p] R[l out in]"),
+}
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_a_part_of_1_makes_1_what_an_eye_ties_to_it(name):
+    """W of the larger is of rank 1 for z = 1, and has at most as many entries as l * l."""
+    assert isinstance(embeds(*TIED[name]), Undecided)
+
+
+def test_a_witness_is_not_read_where_an_eye_would_lose_a_part():
+    """W is diagonal there: with o1 = i1 = 1 it is a number a block of 1 by 1."""
+    diagonal = "W[(o1 o2) (i1 i2)] = eye[o1 i1] eye[o2 i2] d[i1 i2]"
+    with pytest.raises(tl.TensloraError, match="E13"):
+        tl.check("W[out in] = b[in] ones[out]", diagonal, "d[in] = b[in]")
+
+
+def test_ways_that_an_eye_forbids_are_refuted_with_the_others():
+    """Each block of W is diagonal: a dense W of 3 by 3 is neither one block nor nine."""
+    blocks = "W[l (o1 o2) (i1 i2)] = eye[o1 i1] d[l o1] b[l o2] c[l i2]"
+    verdict = embeds("W[l out in] = B[l out r] A[l r in]", blocks)
+    assert isinstance(verdict, Refutation), str(verdict)
+    assert "all 4 ways" in verdict.reason
+
+
+def test_numbers_are_those_of_the_network_before_it_was_aligned():
+    proof = assert_special_case("lora", "lokr")
+    sizes = dict.fromkeys(proof.special.indices, 2)
+    lokr = tl.resolve("lokr").network
+    assert holds_in_numbers(proof, sizes, general=lokr)
+    tied = parse(str(lokr).replace("= C", "= eye[o1 i1 i2] C"))  # sizes that it cannot have
+    assert not holds_in_numbers(proof, sizes, general=tied)
