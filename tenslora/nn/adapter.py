@@ -146,8 +146,9 @@ class Adapter(Standing):
         proof : that this family is a special case of it, from :func:`tenslora.check` or
             :func:`tenslora.embeds`; by default it is searched for.
         free : search for ranks that do not grow with a size.
-        sizes : sizes of feature indices that the larger family has and the model does not tell,
-            such as ``{"head": 12}``.
+        sizes : sizes of feature indices that the larger family has and neither this adapter nor the
+            model tells, such as ``{"head": 12}``. A part that the proof aligns with one of this
+            adapter has its size.
 
         Returns
         -------
@@ -159,8 +160,8 @@ class Adapter(Standing):
         ------
         AttachError
             E506 for sizes that do not fit or are missing, E511 where it is merged, E517 where no
-            proof is found, the one given is about other families or the update would differ, E520
-            in a wrapper; nothing was changed.
+            proof is found, the one given is about other families, a size is not the one that this
+            adapter needs, or the update would differ, E520 in a wrapper; nothing was changed.
         """
         from tenslora.nn.lifting import lifted
 

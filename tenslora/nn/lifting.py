@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tenslora.algebra import Proof, align, assigned, lifted_sizes
-from tenslora.errors import AttachError, SpecError
+from tenslora.errors import AttachError, SizeError, SpecError
 from tenslora.family import Bound, Family, embeds, lift, resolve
 from tenslora.nn import install, merge
+from tenslora.nn.alike import Alike
 from tenslora.nn.attaching import build
 from tenslora.nn.design import Design, Group
 from tenslora.nn.grid import make_grid
-from tenslora.nn.sizes import complete, largest
 from tenslora.spec import Network
 
 if TYPE_CHECKING:
@@ -109,47 +109,26 @@ def _lift_group(
 ) -> tuple[Group, Mapping[str, Any]]:
     """Bind the larger family for one shape, and compute its cores in float64."""
     grid = make_grid(family.network, group.sites, group.name)
-    given = {i: n for i, n in group.bound.sizes.items() if i in family.network.features}
-    for name, size in wanted.items():
-        if group.bound.sizes.get(name, size) != size and name in family.network.target.indices:
-            what = f"sizes: {name}={size}, and the adapter has {name}={group.bound.sizes[name]}"
-            raise AttachError("E506", what, advice="Leave it out: it is known.")
-    given |= wanted
-    given |= _chosen(proof, family, group, wanted)
-    sizes = complete(adapter.model, family.network, largest(group.sites), grid, given)
+    alike = Alike(group, family, proof, grid)
+    sizes = alike.complete(adapter.model, wanted)
     cores = {
         name: tensor.detach().to("cpu", torch.float64).numpy()
         for name, tensor in adapter.banks[group.name].cores().items()
     }
-    both = {**sizes, **group.bound.sizes}
-    known = {i: both[i] for i in proof.special.target.indices if i in both}
-    arrays = lift(cores, proof, known)
-    for name, core in proof.special.cores.items():
-        for slot, size in zip(core.slots, cores[name].shape, strict=True):
-            if len(slot) == 1:
-                known.setdefault(slot[0], size)
-    wide = lifted_sizes(proof, known)
-    ranks = {
-        bond: wide[aligned] for bond, aligned in zip(family.bonds, proof.general.bonds, strict=True)
-    }
-    bound = family.bind(sizes, ranks=ranks, alpha=_alpha(family, ranks, group.bound))
+    known = alike.known(sizes)
+    try:
+        arrays, wide = lift(cores, proof, known), lifted_sizes(proof, known)
+        bonds = zip(family.bonds, proof.general.bonds, strict=True)
+        ranks = {bond: wide[aligned] for bond, aligned in bonds}
+        bound = family.bind(sizes, ranks=ranks, alpha=_alpha(family, ranks, group.bound))
+    except SizeError as error:
+        if error.code not in ("E202", "E204"):
+            raise
+        text = " ".join(f"{name}={sizes[name]}" for name in family.network.target.indices)
+        what = f"{family.label} with {text} does not hold the adapter: {error.what}"
+        raise AttachError("E517", what, advice="Give other sizes=, or another proof.") from None
     shaped = {name: arrays[name].reshape(bound.shapes[name]) for name in arrays}
     return Group(group.name, group.sites, grid, bound), shaped
-
-
-def _chosen(
-    proof: Proof, family: Family, group: Group, wanted: Mapping[str, int]
-) -> dict[str, int]:
-    """Return the sizes that a proof chooses for the parts of features, such as ``o1 = 1``."""
-    found = {
-        part: math.prod(group.bound.sizes[index] for index in held)
-        for part, held in proof.parts.items()
-    }
-    for part, size in found.items():
-        if part in family.network.sites or wanted.get(part, size) != size:
-            what = f"{family.label} has to have {part}={size} to hold {group.bound.family.label}"
-            raise AttachError("E517", what, advice="Choose a larger family, or other sizes.")
-    return found
 
 
 def _alpha(family: Family, ranks: Mapping[str, int], bound: Bound) -> float:

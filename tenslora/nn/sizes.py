@@ -14,9 +14,9 @@ from tenslora.nn.layouts import heads_beside
 from tenslora.nn.site import Site
 from tenslora.spec import Network, Slot, balanced, is_count, slot_size
 
-__all__ = ["check_heads", "check_prefixes", "complete", "heads", "largest"]
+__all__ = ["HEAD_NAMES", "check_heads", "check_prefixes", "complete", "heads", "largest"]
 
-_HEAD_NAMES = ("head", "heads")
+HEAD_NAMES = ("head", "heads")
 
 
 def complete(
@@ -101,7 +101,7 @@ def check_heads(
         E506 with the first two that differ.
     """
     for slot, side in ((network.output, 0), (network.input, 1)):
-        if len(slot) == 1 or slot[0] not in _HEAD_NAMES:
+        if len(slot) == 1 or slot[0] not in HEAD_NAMES:
             continue
         whole, count = slot_size(slot, sizes), sizes[slot[0]]
         for site in sites:
@@ -129,7 +129,7 @@ def _split(
 ) -> dict[str, int]:
     sizes = {name: given[name] for name in slot if name in given}
     unknown = [name for name in slot if name not in sizes]
-    named_heads = [name for name in unknown if name in _HEAD_NAMES]
+    named_heads = [name for name in unknown if name in HEAD_NAMES]
     if len(slot) > 1 and named_heads and len(unknown) > 1:
         sizes[named_heads[0]] = _heads_of(model, site, total, slot)
         unknown.remove(named_heads[0])
