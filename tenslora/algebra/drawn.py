@@ -19,16 +19,21 @@ __all__ = ["drawn_arrays", "evaluate"]
 def drawn_arrays(
     network: Network, sizes: Mapping[str, int], limits: Limits = UNLIMITED, seed: int = 0
 ) -> dict[str, Array]:
-    """Return an array for each core: normal numbers, or the value that a rule gives."""
+    """Return an array for each core: normal numbers, the value that a rule gives, or a copy."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
-    return {
+    found = {
         name: limits.value(core, network, sizes)
         if name in limits.given
         else generator.normal(size=core_shape(core, sizes))
         for name, core in network.cores.items()
+        if name not in limits.copies
     }
+    for name, (of, sign) in limits.copies.items():
+        if name in network.cores:
+            found[name] = sign * found[of]
+    return found
 
 
 def evaluate(network: Network, sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> Array:

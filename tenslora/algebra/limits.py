@@ -37,7 +37,7 @@ class Limits:
     """What is known of frozen cores: :func:`tenslora.family.limits_of` reads it from a family.
 
     A frozen core that is drawn, or taken from a weight, may be any constant. One whose value a rule
-    gives, such as a circulant pattern, is that and nothing else.
+    gives, such as a circulant pattern, is that and nothing else; so is a copy of a frozen core.
 
     Attributes
     ----------
@@ -45,7 +45,9 @@ class Limits:
     words : for each bond of the network that cannot have any rank, what bounds it; several bounds
         with `` and `` between them. The network may be aligned, which gives its bonds and features
         other names. Equal words are equal bounds over one target.
-    value : of one of the ``given``, from the core, the network and all sizes: its array.
+    copies : those of the ``given`` that are another frozen core, which may be any constant: its
+        name, and 1 or -1.
+    value : of another of the ``given``, from the core, the network and all sizes: its array.
     most : the largest rank of each of these bonds, from the network and the sizes of its target;
         no larger one is admitted, or adds anything.
     ones : those of the ``given`` that are all ones in the network, which may be aligned: a
@@ -57,6 +59,7 @@ class Limits:
     value: Callable[[Core, Network, Mapping[str, int]], Array] = _no_value
     most: Callable[[Network, Mapping[str, int]], dict[str, int]] = _no_most
     ones: Callable[[Network], frozenset[str]] = _no_ones
+    copies: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 #: Of a network without frozen cores, or with such as may have any value.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tenslora.algebra.limits import Limits
@@ -28,6 +28,8 @@ def limits_of(family: Family) -> Limits:
 
     - A frozen core that a random rule draws may be any constant: a seed chooses it.
     - One with another rule has that value: ``circulant``, ``cos``, ``ones``, a copy of such a core.
+    - Of several that are drawn as one, such as ``B`` and ``C`` with ``copy(B)``, one may be any
+      constant, and the others are it.
     - One that the family takes from the weights may be that of any weights, at a rank that they
       have: an SVD has no more vectors than the smaller side of the weight, a HOSVD no more than
       each mode.
@@ -46,6 +48,8 @@ def limits_of(family: Family) -> Limits:
         for core, rule in family.init.items()
         if core in family.frozen and core not in started and _is_given(rule, started)
     }
+    copies = _copies(family, given.keys(), started)
+    given |= {core: str(family.init[core]) for core in copies}
 
     def value(core: Core, network: Network, sizes: Mapping[str, int]) -> Array:
         return draw(family.init[core.name], core, network, sizes)
@@ -69,12 +73,35 @@ def limits_of(family: Family) -> Limits:
             if rule == "ones" or (rule == "circulant" and len(network.cores[core].slots) == 1)
         )
 
-    return Limits(given, words, value, most, ones)
+    return Limits(given, words, value, most, ones, copies)
 
 
 def _is_given(rule: InitRule, started: set[str]) -> bool:
     kind = rule.kind if rule.base is None else rule.base.kind
     return kind not in _DRAWN and rule.of not in started
+
+
+def _copies(
+    family: Family, given: Collection[str], started: Collection[str]
+) -> dict[str, tuple[str, float]]:
+    """Return each frozen core that is another one, which may be any constant, and the sign.
+
+    A copy of a trained core is what that core was before training: two of them are one constant.
+    """
+    first: dict[str, tuple[str, float]] = {}
+    found: dict[str, tuple[str, float]] = {}
+    for core in (core for core in family.network.cores if core in family.frozen):
+        rule = family.init[core]
+        copied = rule.of is not None and core not in started
+        root = rule.of if copied and rule.of is not None else core
+        sign = -1.0 if copied and rule.value is not None and rule.value < 0 else 1.0
+        if core in given:
+            continue
+        if root in first:
+            found[core] = first[root][0], sign * first[root][1]
+        else:
+            first[root] = core, sign
+    return found
 
 
 def _bounds(
@@ -89,8 +116,8 @@ def _bounds(
     for name in (name for name in network.cores if name in family.frozen):
         core, kind = network.cores[name], family.init[name].kind
         slot = core.slots[-1] if kind == "circulant" else _bonds(core, network)
-        if kind == "circulant" and len(slot) == 1 and slot[0] in network.bonds:
-            blocks = core.slots[:-1]  # a side of 1 may have gone
+        if kind == "circulant" and len(slot) == 1 and _bonds(core, network) == slot:
+            blocks = core.slots[:-1]  # of the target; a side of 1 may have gone
             rows_and_columns = sum(slot_size(s, sizes) for s in blocks) + 2 - len(blocks)
             named = " ".join([kind, *map(format_slot, blocks)])
             yield slot[0], named, rows_and_columns - 1

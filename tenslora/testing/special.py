@@ -93,7 +93,11 @@ def _wrong_frozen(
         if not np.array_equal(first[name], second[name]):
             return name
         whole = len(proof.general.cores[name].slots) == len(general.network.cores[name].slots)
-        if name in limits.given and whole:
+        if name in limits.copies:
+            of, sign = limits.copies[name]
+            if not np.allclose(first[name], sign * first[of]):
+                return name
+        elif name in limits.given and whole:
             value = limits.value(proof.general.cores[name], proof.general, wide)
             if not np.allclose(first[name], value):
                 return name

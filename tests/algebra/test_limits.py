@@ -274,3 +274,52 @@ def test_no_law_says_that_a_family_is_not_itself():
             limits_general=limits,
         )
         assert found is None, str(found)
+
+
+DRAWN_ONCE = tl.family(
+    "W[out in] = F[out] a[in]", init={"F": "normal(1)", "a": "zeros"}, frozen="F"
+)
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("frozen", [("B", "C"), ("C", "D")])
+def test_frozen_copies_of_one_core_are_one_constant(sign, frozen):
+    """B * B is no B of both signs; where B is trained, C and D are both what it was."""
+    text = "B[out] C[out] a[in]" if frozen[0] == "B" else "C[out] D[out] a[in] + B[out] b[in]"
+    init = {"B": "normal(1)", "C": f"{sign}copy(B)", "D": "copy(B)", "a": "zeros", "b": "zeros"}
+    used = {core: rule for core, rule in init.items() if f"{core}[" in text}
+    twice = tl.family(f"W[out in] = {text}", init=used, frozen=frozen)
+    limits = limits_of(twice)
+    first, second = frozen
+    assert limits.copies == {second: (first, -1.0 if sign else 1.0)}
+    assert isinstance(tl.embeds(DRAWN_ONCE, twice), Undecided)
+    with pytest.raises(tl.TensloraError, match=rf"E134: core {second} .* value of a rule, "):
+        tl.check(
+            DRAWN_ONCE,
+            twice,
+            f"{first}[out] = F[out]; {second}[out] = ones[out]; a[in] = a[in]"
+            + ("" if first == "B" else "; B[out] = zeros[out]; b[in] = ones[in]"),
+        )
+    assert_special_case(twice, twice)
+
+
+def test_a_sum_over_copies_is_not_refuted():
+    """W = B (a + d)."""
+    init = {"B": "normal(1)", "C": "copy(B)", "a": "zeros", "d": "zeros"}
+    both = "W[out in] = B[out] a[in] + C[out] d[in]"
+    summed = tl.family(both, init=init, frozen=("B", "C"))
+    assert isinstance(tl.embeds(summed, DRAWN_ONCE), Undecided)
+    apart = tl.family(both, init={**init, "C": "normal(1)"}, frozen=("B", "C"))
+    assert isinstance(tl.embeds(apart, DRAWN_ONCE), Refutation)
+    assert isinstance(tl.embeds(apart, summed), Refutation)  # 2 * in dimensions, and in
+
+
+def test_circulant_blocks_may_be_ranks():
+    """Then they bound none: their sizes are not those of the target."""
+    ranks = tl.family(
+        "W[out in] = A[out a] E[a b k] c[k] B[b in]",
+        init={"E": "circulant", "A": "zeros"},
+        frozen="E",
+    )
+    assert limits_of(ranks).words(ranks.network) == {}
+    assert isinstance(tl.embeds("W[out in] = B[out r] A[r in]", ranks), Undecided)
