@@ -139,7 +139,7 @@ class Alike:
         for name, size in self.sizes.items():
             if wanted.get(name, size) != size:
                 what = f"sizes: {name}={wanted[name]}, and {self._needed(name)}"
-                advice = f"Leave {name} out: it is known. Or lift to a larger family."
+                advice = f"Give {name}={size}, or lift to a larger family."
                 raise AttachError("E517", what, advice=advice)
 
     def _check_heads(self, told: Mapping[str, int], wanted: Mapping[str, int]) -> None:

@@ -37,6 +37,7 @@ def load_lora(
     name: str = "default",
     dtype: torch.dtype | None = None,
     plan: Mapping[str, Any] | None = None,
+    recompute: bool = False,
 ) -> Adapter:
     """Attach a LoRA checkpoint of PEFT as an adapter of the family ``lora``.
 
@@ -56,6 +57,7 @@ def load_lora(
     name : of the adapter on the model.
     dtype : of the cores; by default that of the file.
     plan : for which machine, as in :func:`tenslora.attach`.
+    recompute : keep next to nothing for the backward pass, as in :func:`tenslora.attach`.
 
     Raises
     ------
@@ -87,7 +89,8 @@ def load_lora(
         raise AttachError("E503", what, advice="Load the base model first.")
     check_nesting(model)
     check_name(name, registry_of(model))
-    return attach_lora(model, read_checkpoint(Path(path)), name=name, dtype=dtype, plan=plan)
+    found = read_checkpoint(Path(path))
+    return attach_lora(model, found, name=name, dtype=dtype, plan=plan, recompute=recompute)
 
 
 def attach_lora(
@@ -97,6 +100,7 @@ def attach_lora(
     name: str = "default",
     dtype: torch.dtype | None = None,
     plan: Mapping[str, Any] | None = None,
+    recompute: bool = False,
 ) -> Adapter:
     """Attach a checkpoint that was read; see :func:`load_lora`."""
     sites = _sites(model, found)
@@ -105,7 +109,9 @@ def attach_lora(
     wrapper = Wrapper("dora") if found.lengths else None
     design = Design(chosen, groups, check_dropout(chosen, found.dropout), train, wrapper)
     dtype = dtype or found.dtype
-    adapter = build(model, design, name, seed=None, dtype=dtype, real=True, plan=plan)
+    adapter = build(
+        model, design, name, seed=None, dtype=dtype, real=True, plan=plan, recompute=recompute
+    )
     for bank in adapter.banks.values():
         for core, value in _cores(found, bank.bound, bank.sites, bank.grid.positions).items():
             put(bank.cores()[core], value)

@@ -58,6 +58,7 @@ def load(
     name: str | None = None,
     any_dtype: bool = False,
     plan: Mapping[str, Any] | None = None,
+    recompute: bool = False,
 ) -> Adapter:
     """Attach an adapter that was saved, with its numbers.
 
@@ -71,6 +72,8 @@ def load(
     name : the name on the model; by default the one it was saved with.
     any_dtype : accept a base whose weights have another dtype than the one it was made on.
     plan : for which machine, as in :func:`tenslora.attach`; the file says nothing of it.
+    recompute : keep next to nothing for the backward pass, as in :func:`tenslora.attach`; the file
+        says nothing of it either.
 
     Raises
     ------
@@ -109,7 +112,9 @@ def load(
         dtype = _check_header(file, expected, path)
         tensors = _read(file, record, expected, path)
     chosen = record.name if name is None else name
-    adapter = build(model, design, chosen, seed=None, dtype=dtype, real=True, plan=plan)
+    adapter = build(
+        model, design, chosen, seed=None, dtype=dtype, real=True, plan=plan, recompute=recompute
+    )
     _fill(adapter.banks.values(), tensors)
     install.attach(adapter, _trained_values(tensors))
     return adapter

@@ -334,7 +334,7 @@ def test_a_part_that_is_no_head_of_the_model():
         adapter.lift(parted("p1 p2", name="theirs"), sizes={"p1": 4})
     assert str(info.value) == (
         "E517: sizes: p1=4, and theirs has to have p1=2 to hold ours, where p1 is o1\n"
-        "  Leave p1 out: it is known. Or lift to a larger family."
+        "  Give p1=2, or lift to a larger family."
     )
     assert adapter.attached
 
