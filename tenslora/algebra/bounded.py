@@ -12,6 +12,7 @@ entries at the largest ranks, and by the rank of their derivative. What bounds a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
 from tenslora.algebra.dimension import dimension
@@ -24,6 +25,8 @@ from tenslora.spec import Network, Slot, complete_sizes
 __all__ = ["exceeds"]
 
 _RANK = 16  # of a bond that nothing bounds, where all of W is to be reached
+
+_DECADES = 4  # that values of rules may be apart from 1, where no trained core has their scale
 
 #: The first part of a grouped output or input, the whole output, the input, and the first site.
 _SHAPES = ((2, 4, 4, 1), (4, 4, 4, 1), (1, 4, 4, 1), (2, 4, 2, 1), (4, 4, 4, 4), (6, 6, 6, 5))
@@ -128,9 +131,29 @@ def _ranks(special: Known, target: Mapping[str, int], rank: int) -> dict[str, in
 
 
 def _dimension(known: Known, sizes: Mapping[str, int], seed: int) -> int | None:
-    """Return the dimension of W by the trained cores, the frozen ones drawn or given."""
+    """Return the dimension of W by the trained cores, the frozen ones drawn or given.
+
+    Values of rules are used without their scale where that changes no dimension.
+    """
     network, frozen, limits = known
     arrays = drawn_arrays(network, sizes, limits, seed)
+    if _absorbed(network, frozen, limits):
+        arrays |= {name: arrays[name] / scale for name, scale in limits.scales.items()}
+    elif sum(abs(math.log10(scale)) for scale in limits.scales.values()) > _DECADES:
+        return None  # what is small would be taken for zero
     fixed = {name: array for name, array in arrays.items() if name in frozen}
     free = {name: array for name, array in arrays.items() if name not in frozen}
     return dimension(lambda held: evaluate(network, sizes, {**fixed, **held}), free, seed)
+
+
+def _absorbed(network: Network, frozen: frozenset[str], limits: Limits) -> bool:
+    """Whether each term with the value of a rule has a trained core that stands nowhere else.
+
+    A factor of the term is then a factor of that core: the set of all W is the same without it.
+    """
+    places = Counter(core.name for term in network.terms for core in term.cores)
+    return all(
+        any(places[c.name] == 1 and c.name not in frozen for c in term.cores if not c.is_constant)
+        for term in network.terms
+        if any(core.name in limits.given for core in term.cores)
+    )

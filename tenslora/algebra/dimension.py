@@ -16,6 +16,7 @@ _MOST = 4_000_000  # entries of the derivative that are made
 _STEP = (
     1e-30  # imaginary: a polynomial has the derivative there without a difference (complex step)
 )
+_SURE, _ROUNDING = 1e-6, 1e-13  # of the largest singular value: not zero above, zero below
 
 
 def dimension(
@@ -30,7 +31,9 @@ def dimension(
 
     Returns
     -------
-    The rank, or ``None`` where the derivative would have more than four million entries.
+    The rank, or ``None`` where the derivative would have more than four million entries, or where
+    numbers do not tell: a singular value between 1e-13 and 1e-6 of the largest is neither surely
+    zero nor surely not.
 
     Examples
     --------
@@ -59,7 +62,8 @@ def dimension(
         moved = value({name: array + step[name] for name, array in arrays.items()})
         columns.append(moved.imag.ravel() / _STEP)
     values = np.linalg.svd(np.array(columns), compute_uv=False)
-    return int((values > 1e-9 * values.max()).sum()) if values.max() > 0 else 0
+    rank = int((values > _SURE * values.max()).sum()) if values.max() > 0 else 0
+    return rank if rank == int((values > _ROUNDING * values.max()).sum()) else None
 
 
 def _laid(flat: Array, arrays: Mapping[str, Array]) -> dict[str, Array]:

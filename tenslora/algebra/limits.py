@@ -47,6 +47,7 @@ class Limits:
         other names. Equal words are equal bounds over one target.
     copies : those of the ``given`` that are another frozen core, which may be any constant: its
         name, and 1 or -1.
+    scales : of those of the ``given`` whose rule has a number as a factor, that number, above 0.
     value : of another of the ``given``, from the core, the network and all sizes: its array.
     most : the largest rank of each of these bonds, from the network and the sizes of its target;
         no larger one is admitted, or adds anything.
@@ -60,6 +61,7 @@ class Limits:
     most: Callable[[Network, Mapping[str, int]], dict[str, int]] = _no_most
     ones: Callable[[Network], frozenset[str]] = _no_ones
     copies: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 #: Of a network without frozen cores, or with such as may have any value.

@@ -48,6 +48,7 @@ def limits_of(family: Family) -> Limits:
         for core, rule in family.init.items()
         if core in family.frozen and core not in started and _is_given(rule, started)
     }
+    scales = {core: scale for core in given if (scale := _scale(family.init[core])) is not None}
     copies = _copies(family, given.keys(), started)
     given |= {core: str(family.init[core]) for core in copies}
 
@@ -73,12 +74,18 @@ def limits_of(family: Family) -> Limits:
             if rule == "ones" or (rule == "circulant" and len(network.cores[core].slots) == 1)
         )
 
-    return Limits(given, words, value, most, ones, copies)
+    return Limits(given, words, value, most, ones, copies, scales)
 
 
 def _is_given(rule: InitRule, started: set[str]) -> bool:
     kind = rule.kind if rule.base is None else rule.base.kind
     return kind not in _DRAWN and rule.of not in started
+
+
+def _scale(rule: InitRule) -> float | None:
+    """Return the size of the number that is a factor of a rule: of ``const(v)``, or of a wave."""
+    rule = rule if rule.base is None else rule.base
+    return abs(rule.value) if rule.value and rule.kind in {"const", *_WAVES} else None
 
 
 def _copies(

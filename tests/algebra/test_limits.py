@@ -323,3 +323,34 @@ def test_circulant_blocks_may_be_ranks():
     )
     assert limits_of(ranks).words(ranks.network) == {}
     assert isinstance(tl.embeds("W[out in] = B[out r] A[r in]", ranks), Undecided)
+
+
+SMALL = {"one": ("c[in]", "const(1e-10)"), "three": ("c[in] u[in] v[in]", "const(1e-3)")}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_dimensions_do_not_depend_on_the_scale_of_given_values(name):
+    """d and e are free: W has out + in - 1 dimensions at any scale, as a full matrix has not."""
+    cores, rule = SMALL[name]
+    frozen = [*re.findall("[a-z](?=\\[)", cores), "k"]
+    init = {**dict.fromkeys(frozen, rule), "k": "ones", "d": "zeros", "e": "zeros"}
+    scaled = tl.family(f"W[out in] = d[out] {cores} + e[in] k[out]", init=init, frozen=frozen)
+    plain = "W[out in] = d[out] ones[in] + e[in] ones[out]"
+    assert isinstance(tl.embeds(plain, scaled), Undecided)
+    refutation = tl.embeds("W[out in] = T[out in]", scaled)
+    assert isinstance(refutation, Refutation)
+    assert refutation.reason == (
+        "the larger network has 5 dimensions and no rank to raise; here W has 9"
+    )
+
+
+def test_no_dimension_is_told_where_a_scale_is_no_core_s():
+    """W = a b + 1e-10 a k d: what d adds is small, and not nothing."""
+    init = {"k": "const(1e-10)", "b": "zeros", "d": "zeros"}
+    both = "W[layer out in] = a[out] b[in] + a[out] k[in] d[layer] a[out]"
+    small = tl.family(both, init=init, frozen="k", starts_nonzero=True)
+    large = tl.family(both, init={**init, "k": "ones"}, frozen="k", starts_nonzero=True)
+    assert isinstance(tl.embeds(large, small), Undecided)
+    cores = {"a": np.array([1.0]), "b": np.array([1.0])}
+    assert dimension(lambda held: np.array([held["a"], 1e-10 * held["b"]]), cores) is None
+    assert dimension(lambda held: np.array([held["a"], 1e-3 * held["b"]]), cores) == 2
