@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -320,3 +321,44 @@ def test_a_loaded_adapter_recomputes_where_it_is_asked(made, tmp_path, load, fil
     assert_equal(found[True], found[False])
     load(model, tmp_path / file)
     assert kept(model, x) == nbytes[False]
+
+
+@pytest.mark.parametrize("bank", ["tuner", "first_layer"])
+def test_an_adapter_of_peft_recomputes_where_it_is_asked(tmp_path, bank):
+    peft = pytest.importorskip("peft")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = Normed(nn.LayerNorm).double()
+        x = torch.randn(2, 5, 12, dtype=torch.float64)
+
+    def wrapped(recompute):
+        config = tl.TensLoraConfig(
+            family=LORA, ranks=2, target_modules=["q", "k", "v"], init_weights=False,
+            bank=bank, recompute=recompute,
+        )  # fmt: skip
+        return peft.get_peft_model(copy.deepcopy(base), config, autocast_adapter_dtype=False)
+
+    def run(model):
+        value = x.clone().requires_grad_()
+        with SavedTensors([value, *model.parameters(), *model.buffers()]) as saved:
+            loss = model(value).square().sum()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        return saved.nbytes, [loss.detach(), *torch.autograd.grad(loss, [value, *trained])]
+
+    floor, _ = run(base.requires_grad_(False))
+    model, other = wrapped(True), wrapped(False)
+    (less, found), (more, wanted) = run(model), run(other)
+    assert less < more
+    assert less <= floor + 8  # the loss
+    assert_equal(found, wanted)
+    assert run(copy.deepcopy(model))[0] == less
+    model.save_pretrained(tmp_path)
+    assert "recompute" not in json.loads((tmp_path / "adapter_config.json").read_text())
+    config = tl.TensLoraConfig.from_pretrained(tmp_path)
+    for recompute, nbytes in ((False, more), (True, less)):
+        config.recompute = recompute
+        options = {"config": config, "is_trainable": True, "autocast_adapter_dtype": False}
+        again = peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path, **options)
+        assert run(again)[0] == nbytes
+    bare = model.unload()
+    assert not any(norm._forward_hooks for norm in bare.norms)

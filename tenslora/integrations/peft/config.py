@@ -56,6 +56,8 @@ class TensLoraConfig(PeftConfig):
         :func:`tenslora.integrations.peft.convert_bank` makes a checkpoint of one that of the other.
     plan : for which machine, as in :func:`tenslora.attach`. It is not saved: give it again, as
         ``config.plan``, where an adapter is loaded.
+    recompute : keep next to nothing for the backward pass, as in :func:`tenslora.attach`. It is not
+        saved either: set ``config.recompute``.
     fan_in_fan_out : whether weights stand as (in, out). It is read from the modules, and set here.
     site_map : where the cores are used. It is found when the adapter is put on a model, written to
         ``adapter_config.json``, and checked when that is read again; set it to ``None`` to look for
@@ -111,6 +113,9 @@ class TensLoraConfig(PeftConfig):
     bank: str = field(default="tuner", metadata={"help": f"One of {', '.join(HOUSES)}."})
     plan: dict[str, Any] | None = field(
         default=None, metadata={"help": "Options of the planner; not saved."}
+    )
+    recompute: bool = field(
+        default=False, metadata={"help": "Keep less for the backward pass; not saved."}
     )
     site_map: dict[str, Any] | None = field(
         default=None, metadata={"help": "Where the cores are used; written when saving."}
@@ -215,7 +220,7 @@ class TensLoraConfig(PeftConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return what is saved as a JSON object, with the site map that was found last."""
         found: dict[str, Any] = super().to_dict()
-        del found["plan"]
+        del found["plan"], found["recompute"]
         if self.resolved is not None:
             found["site_map"] = self.resolved
         return found

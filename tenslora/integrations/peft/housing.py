@@ -19,6 +19,8 @@ from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
 from tenslora.nn.groups import find_members
+from tenslora.nn.hooks import remove_hooks
+from tenslora.nn.norms import norms_of
 
 __all__ = ["check_house", "check_name", "check_new", "enter", "forget", "join", "left_as_it_was"]
 
@@ -123,6 +125,7 @@ def enter(tuner: Any, adapter_name: str, banks: dict[str, Bank], config: Any) ->
             tuner._modules[name][adapter_name] = bank
     shared.adapters[adapter_name], shared.configs[adapter_name] = banks, config
     shared.members[adapter_name] = find_members(banks.values())
+    _watch_norms(shared, tuner.model)
 
 
 def forget(tuner: Any, adapter_name: str) -> None:
@@ -138,5 +141,16 @@ def forget(tuner: Any, adapter_name: str) -> None:
         if isinstance(layer, TensLoraLinear):
             layer.put_out(adapter_name)
     shared.drop(adapter_name)
+    _watch_norms(shared, tuner.model)
     if not shared.adapters:
         shared.uninstall(tuner.model)
+
+
+def _watch_norms(shared: Shared, model: nn.Module) -> None:
+    """Let normalisations note what they give, while there is an adapter that recomputes."""
+    wanted = any(bank.recompute for banks in shared.banks().values() for bank in banks)
+    for module in norms_of(model):
+        if not wanted:
+            remove_hooks(module, [shared.norm_hook])
+        elif shared.norm_hook not in module._forward_hooks.values():
+            module.register_forward_hook(shared.norm_hook)

@@ -21,7 +21,15 @@ def new_banks(
 ) -> dict[str, Bank]:
     """Make the bank of each shape group; without ``init_weights`` no core of it is zero."""
     keep = config.save_frozen
-    banks = make_banks(model, design, name, seed=config.seed, keep_frozen=keep, plan=config.plan)
+    banks = make_banks(
+        model,
+        design,
+        name,
+        seed=config.seed,
+        keep_frozen=keep,
+        plan=config.plan,
+        recompute=config.recompute,
+    )
     if not config.init_weights:
         for group in design.groups:
             _draw_zeros(banks[group.name], config.seed, f"{design.key(group)}/{name}")

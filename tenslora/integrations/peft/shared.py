@@ -11,6 +11,7 @@ import torch
 from tenslora.nn.bank import Bank
 from tenslora.nn.exact import ExactBank
 from tenslora.nn.groups import Member
+from tenslora.nn.norms import NormHook
 from tenslora.nn.switch import Switch
 
 __all__ = ["Shared"]
@@ -29,6 +30,7 @@ class Shared(Switch):
         self.adapters: dict[str, dict[str, Bank]] = {}
         self.members: dict[str, dict[str, Member]] = {}
         self.configs: dict[str, Any] = {}
+        self.norm_hook = NormHook(self)
         self.on_tuner: set[str] = set()  # of the adapters, those whose banks stand there
         self._exact: dict[Bank, ExactBank] | None = None
 
