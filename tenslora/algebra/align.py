@@ -19,7 +19,7 @@ def align(special: Network, general: Network) -> tuple[Network, Network, tuple[s
     An inclusion of the results is one of the originals: a site or a feature that is split has any
     size still, the parts having any sizes with that product, 1 included. That the results are no
     inclusion says nothing of the originals where ``general`` has parts whose sizes can be chosen:
-    see :func:`assignments`.
+    see :func:`~tenslora.algebra.align.assignments`.
 
     Rules: sites that only one name differs in are the same site, or one of them is split into those
     of the other; sites are taken by name, in the order of ``special``. Outputs and inputs are taken
@@ -61,7 +61,7 @@ def assignments(special: Network, general: Network) -> Iterator[dict[str, Slot]]
     of the parts of ``general``: LoRA is LoKr with a first part of 1. They can be chosen where a
     feature has two parts or more there, or where one site of ``special`` is several. A part is then
     a group of parts of ``special`` that follow each other, or 1. At sizes that are one prime or 1
-    there are no other ways (:func:`chosen` says of what): where each is refuted, so is the claim.
+    there are no other ways (``chosen`` says of what): where each is refuted, so is the claim.
 
     Nothing is yielded where no size can be chosen; sites of one name are one site.
 
