@@ -63,7 +63,9 @@ def assignments(special: Network, general: Network) -> Iterator[dict[str, Slot]]
     a group of parts of ``special`` that follow each other, or 1. At sizes that are one prime or 1
     there are no other ways (``chosen`` says of what): where each is refuted, so is the claim.
 
-    Nothing is yielded where no size can be chosen; sites of one name are one site.
+    Nothing is yielded where no size can be chosen; sites of one name are one site. Parts that both
+    name alike, such as the heads, are that in the first ways; in others they may be chosen too: an
+    order would not be transitive without (TeRA in LoRA in LoKr, where both ends have an ``o1``).
 
     Examples
     --------
@@ -107,13 +109,21 @@ def _free(special: Network, general: Network) -> list[tuple[Slot, Slot]]:
 
 
 def _compositions(few: Slot, many: Slot) -> Iterator[dict[str, Slot]]:
-    """Give each of ``many`` a group of ``few`` in their order, or nothing; first few nothings."""
+    """Give each of ``many`` a group of ``few`` in their order, or nothing.
+
+    First come those that leave what both name alike as it is, then those with few nothings.
+    """
     found = []
     for cuts in combinations(range(len(few) + len(many) - 1), len(many) - 1):
         ends = [cut - n for n, cut in enumerate(cuts)]
         bounds = zip([0, *ends], [*ends, len(few)], strict=True)
         found.append([few[start:end] for start, end in bounds])
-    for groups in sorted(found, key=lambda groups: groups.count(())):
+
+    def order(groups: list[Slot]) -> tuple[int, int]:
+        moved = (part in few and group != (part,) for part, group in zip(many, groups, strict=True))
+        return sum(moved) if len(few) > 1 else 0, groups.count(())
+
+    for groups in sorted(found, key=order):
         yield dict(zip(many, groups, strict=True))
 
 

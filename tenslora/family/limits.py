@@ -26,13 +26,14 @@ _SVD = frozenset({"svd", "root_svd"})
 def limits_of(family: Family) -> Limits:
     """Return which frozen cores have the value of a rule, and which ranks are bounded by them.
 
-    - A frozen core that a random rule draws may be any constant: a seed chooses it.
+    - A frozen core that a random rule draws may be any constant, though ``orthogonal`` draws none
+      but orthonormal columns: what is proved is about the W that cores can hold.
     - One with another rule has that value: ``circulant``, ``cos``, ``ones``, a copy of such a core.
     - Of several that are drawn as one, such as ``B`` and ``C`` with ``copy(B)``, one may be any
       constant, and the others are it.
-    - One that the family takes from the weights may be that of any weights, at a rank that they
-      have: an SVD has no more vectors than the smaller side of the weight, a HOSVD no more than
-      each mode.
+    - One that the family takes from the weights may be any constant too, not singular vectors
+      alone, at a rank that weights have: an SVD has no more of them than the smaller side of the
+      weight, a HOSVD no more than each mode.
 
     Examples
     --------

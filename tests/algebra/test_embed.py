@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tenslora as tl
 from tenslora.algebra import check_networks
-from tenslora.algebra.align import align
+from tenslora.algebra.align import align, assignments
 from tenslora.algebra.embed import Undecided, embed_networks
 from tenslora.algebra.proof import Proof
 from tenslora.algebra.refute import Refutation, refute_networks
@@ -345,3 +345,17 @@ def test_numbers_are_those_of_the_network_before_it_was_aligned():
     assert holds_in_numbers(proof, sizes, general=lokr)
     tied = parse(str(lokr).replace("= C", "= eye[o1 i1 i2] C"))  # sizes that it cannot have
     assert not holds_in_numbers(proof, sizes, general=tied)
+
+
+HEADS = "W[layer (head head_dim) in] = B[layer (head head_dim) r] A[layer r in]"
+ONE_A_HEAD = "W[layer (head head_dim) in] = C[layer head] B[layer head_dim r] A[layer r in]"
+
+
+def test_parts_of_one_name_are_one_thing_where_they_can_be():
+    """Where they cannot, a proof says what it chose: one head is what C has one number for."""
+    apart = "W[layer (head x y) in] = C[layer x] B[layer (head y) r] A[layer r in]"
+    proof = assert_special_case(HEADS, apart)
+    assert proof.parts == {"head": ("head",), "x": (), "y": ("head_dim",)}
+    assert embeds(HEADS, ONE_A_HEAD).parts == {"head": (), "head_dim": ("head", "head_dim")}
+    ways = assignments(parse("W[(b h) in] = T[b h in]"), parse("W[(e h x) in] = T[e h x in]"))
+    assert next(ways) == {"e": ("b",), "h": ("h",), "x": ()}
