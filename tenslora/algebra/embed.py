@@ -261,12 +261,27 @@ class _Known:
             if (refutation := self.refute(way, general)) is None:
                 break
             refuted.append(refutation)
-        large = all(one.sizes[i] > 1 for one in refuted for i in one.special.target.indices)
-        if refuted and len(refuted) == number and (large or not none):
+        at = {tuple(one.sizes[i] for i in one.special.target.indices) for one in refuted}
+        large = not none or all(size > 1 for sizes in at for size in sizes)
+        if (
+            len(refuted) == number
+            and large
+            and (len(at) == 1 or (at and self.nests(ways[0].special, general)))
+        ):
             return refuted[0].at_all(number + none)
         count = f"{len(refuted) + none} of {number + none}"
         found.notes.append(f"{count} ways to size its parts are refuted")
         return None
+
+    def nests(self, *networks: Network) -> bool:
+        """Whether a W cut to smaller sizes is one of the same network at these, and all are such.
+
+        What is refuted at some sizes is then refuted at larger ones. An ``eye`` ties sizes to each
+        other, and the values of rules change with them.
+        """
+        terms = (term for network in networks for term in network.terms)
+        eyes = any(core.name == "eye" for term in terms for core in term.cores)
+        return not (eyes or self.limits_special.given or self.limits_general.given)
 
     def refute(
         self, way: _Way, general: Network | None = None, *, cheap: bool = False

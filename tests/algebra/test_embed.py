@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from itertools import permutations
 
@@ -345,6 +346,24 @@ def test_numbers_are_those_of_the_network_before_it_was_aligned():
     assert holds_in_numbers(proof, sizes, general=lokr)
     tied = parse(str(lokr).replace("= C", "= eye[o1 i1 i2] C"))  # sizes that it cannot have
     assert not holds_in_numbers(proof, sizes, general=tied)
+
+
+@pytest.mark.parametrize("eye", ["", " eye[layer z]"])
+def test_ways_are_refuted_at_the_same_sizes_where_an_eye_ties_them(monkeypatch, eye):
+    """At other sizes one of the ways may go, where a smaller W is not a piece of a larger one."""
+
+    embed_module = sys.modules["tenslora.algebra.embed"]
+    columns = iter([3, 3, 2, 3])
+
+    def refute(special, general, **known):
+        sizes = {**dict.fromkeys(special.indices, 3), "in": next(columns)}
+        return Refutation(special, general, "parts", "at these sizes", sizes, 0)
+
+    special = "W[layer out in] = B[layer out r] A[layer r in]"
+    general = f"W[layer (o1 o2) in] = C[layer o1] D[{'z' if eye else 'layer'} o2] A[layer in]{eye}"
+    monkeypatch.setattr(embed_module, "refute_networks", refute)
+    assert isinstance(embeds(special, general), Refutation)
+    assert isinstance(embeds(special, general), Undecided if eye else Refutation)
 
 
 HEADS = "W[layer (head head_dim) in] = B[layer (head head_dim) r] A[layer r in]"
