@@ -86,11 +86,14 @@ class BankTuner(BaseTuner):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Take an adapter off; another one becomes active where it was."""
-        for layer in self._layers():
+        layers = self._layers()
+        for layer in layers:
             layer.check_unmerged(adapter_name)  # peft 0.20 does not ask
+        follows = adapter_name in self.active_adapters
+        follows &= not any(layer.disable_adapters for layer in layers)
         super().delete_adapter(adapter_name)
         self._forget(adapter_name)
-        for parameter in self._cores(self.active_adapters):
+        for parameter in self._cores(self.active_adapters) if follows else ():
             parameter.requires_grad_(True)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:

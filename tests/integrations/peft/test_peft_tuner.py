@@ -380,3 +380,18 @@ def test_deep_copies_are_apart(make, run, config, randomize):
     randomize(other, seed=4)
     assert torch.equal(run(model), before)
     assert not torch.equal(run(other), before)
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_what_is_not_trained_is_not_trained_after_another_is_deleted(
+    make, config, tmp_path, disabled
+):
+    for name in ("first", "second"):
+        peft.get_peft_model(make(), config()).save_pretrained(tmp_path / name)
+    model = peft.PeftModel.from_pretrained(make(), tmp_path / "first")
+    model.load_adapter(tmp_path / "second", "second")
+    if disabled:
+        model.base_model.disable_adapter_layers()
+    assert not any(p.requires_grad for p in model.parameters())
+    model.delete_adapter("second")
+    assert not any(p.requires_grad for p in model.parameters())
