@@ -54,6 +54,7 @@ from tenslora.family import (
 )
 from tenslora.init import InitRule
 from tenslora.late import when_imported
+from tenslora.lazy import find
 from tenslora.spec import Network, parse
 
 if TYPE_CHECKING:
@@ -127,14 +128,12 @@ __all__ = [
     "wrap",
 ]
 
-_LAZY_NAMES = dict.fromkeys(
-    ("Adapter", "Site", "active", "adapters", "attach", "load"), "tenslora.nn"
-)
-_LAZY_NAMES |= dict.fromkeys(("Fit", "fit"), "tenslora.decompose")
-_LAZY_NAMES |= dict.fromkeys(("check", "embeds", "lattice", "lift"), "tenslora.family")
-_LAZY_NAMES["load_lora"] = "tenslora.nn.lora"
-_LAZY_NAMES["portrait"] = "tenslora.nn.portrait"
-_LAZY_NAMES["TensLoraConfig"] = "tenslora.integrations.peft"
+_LAZY_NAMES = dict.fromkeys(("Adapter", "Site", "active", "adapters", "attach", "load"), "nn")
+_LAZY_NAMES |= dict.fromkeys(("Fit", "fit"), "decompose")
+_LAZY_NAMES |= dict.fromkeys(("check", "embeds", "lattice", "lift"), "family")
+_LAZY_NAMES["load_lora"] = "nn.lora"
+_LAZY_NAMES["portrait"] = "nn.portrait"
+_LAZY_NAMES["TensLoraConfig"] = "integrations.peft"
 _LAZY_MODULES = frozenset({"decompose", "families", "nn", "backends", "testing", "integrations"})
 
 
@@ -145,9 +144,7 @@ def __getattr__(name: str) -> Any:
     """Import what is not needed by every program when it is first asked for."""
     if name in _LAZY_MODULES:
         return importlib.import_module(f"tenslora.{name}")
-    if name in _LAZY_NAMES:
-        return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
-    raise AttributeError(f"module 'tenslora' has no attribute {name!r}")
+    return find(__name__, name, _LAZY_NAMES)
 
 
 def __dir__() -> list[str]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["find"]
 
 
-def find(package: str, name: str, places: Mapping[str, Collection[str]]) -> Any:
-    """Import a name from the module of a package that has it, and keep it in the package.
+def find(package: str, name: str, places: Mapping[str, str]) -> Any:
+    """Import a name from the module of a package that has it.
 
     Parameters
     ----------
     package : the name of the package.
     name : what is asked for.
-    places : the modules of the package, each with its names.
+    places : the module of each name, within the package.
 
     Raises
     ------
@@ -26,12 +25,9 @@ def find(package: str, name: str, places: Mapping[str, Collection[str]]) -> Any:
 
     Examples
     --------
-    >>> find("tenslora.algebra", "normal_form", {"forms": ("normal_form",)}).__name__
+    >>> find("tenslora.algebra", "normal_form", {"normal_form": "forms"}).__name__
     'normal_form'
     """
-    for module, names in places.items():
-        if name in names:
-            value = getattr(importlib.import_module(f"{package}.{module}"), name)
-            setattr(sys.modules[package], name, value)
-            return value
-    raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    if name not in places:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{package}.{places[name]}"), name)

@@ -72,8 +72,8 @@ __all__ = [
     "split_group",
 ]
 
-#: Where each name is: a module is imported when one of its names is first used.
-_PLACES = {
+#: The names of each module, which is imported when one of them is first used.
+_NAMES = {
     "constants": ("eliminate",),
     "embed": ("Undecided", "Verdict", "embed_networks"),
     "forms": ("normal_form", "same"),
@@ -90,6 +90,7 @@ _PLACES = {
     ),
     "witness": ("Definition", "Witness", "parse_witness"),
 }  # fmt: skip
+_PLACES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -98,7 +98,7 @@ __all__ = [
 ]
 
 #: The prover is imported when it is first used.
-_PLACES = {"proving": ("check", "embeds", "lattice", "lift")}
+_PLACES = dict.fromkeys(("check", "embeds", "lattice", "lift"), "proving")
 
 
 def __getattr__(name: str) -> Any:

@@ -12,10 +12,10 @@ and tell how far they are through the ``talk`` callback.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from tenslora.integrations.config import CompareConfig, FinetuneConfig, TrainingConfig
+from tenslora.lazy import find
 
 if TYPE_CHECKING:
     from tenslora.integrations.comparing import compare
@@ -69,6 +69,4 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch and transformers when it is first asked for."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"tenslora.integrations.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'tenslora.integrations' has no attribute {name!r}")
+    return find(__name__, name, _LAZY)
