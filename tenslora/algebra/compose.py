@@ -78,6 +78,13 @@ def shared_names(
     ------
     SpecError
         E120 for a name that is neither a core nor a bond of both.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> one, two = parse("W[out in] = B[out r] A[r in]"), parse("W[out in] = C[out r] A[r in]")
+    >>> shared_names(one, two, ["A", "r"])
+    (('A',), ('r',))
     """
     bonds = tuple(
         name

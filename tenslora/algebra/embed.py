@@ -58,7 +58,21 @@ class _Way:
 
 @dataclass(frozen=True)
 class Undecided:
-    """That neither a witness nor a counterexample was found, and how far the search looked."""
+    """That neither a witness nor a counterexample was found, and how far the search looked.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> special = "W[k out in] = B[k out r] A[k r in]"
+    >>> general = "W[k out in] = V[out b] S[k b a] U[a in]"
+    >>> print(tl.embeds(special, general, limit=0))
+    undecided  W[k out in] = B[k out r] A[k r in]
+    in         W[k out in] = V[out b] S[k b a] U[a in]
+    0 ways of hosting the cores were tried; stopped after 0; there are 9 ways in all; no
+    counterexample was found either
+    >>> bool(tl.embeds(special, general))
+    True
+    """
 
     special: Network
     general: Network

@@ -29,6 +29,17 @@ class Lattice:
     names : in the order in which they were given.
     verdicts : for ``(special, general)`` a proof, a counterexample or neither; pairs over targets
         that cannot be aligned are left out.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> order = tl.lattice(["lora", "tied_lora", "lotr"])
+    >>> order.kind("tied_lora", "lora"), order.kind("lora", "tied_lora")
+    ('free', 'grows')
+    >>> order.covers()
+    [(('tied_lora',), ('lora',)), (('lotr',), ('lora',))]
+    >>> order.counts()["pairs"], order.undecided()
+    (6, [])
     """
 
     names: tuple[str, ...]

@@ -63,7 +63,16 @@ def lift_arrays(
 
     Examples
     --------
-    See :func:`lifted_sizes` for the proof; its arrays are ``(out, layer*r)`` and so on.
+    >>> import numpy as np
+    >>> from tenslora.algebra.embed import embed_networks
+    >>> from tenslora.spec import parse
+    >>> one, two = parse("W[out in] = B[out r] A[r in]"), parse("W[out in] = T[out in]")
+    >>> cores = {"B": np.ones((4, 2)), "A": np.ones((2, 3))}
+    >>> lift_arrays(embed_networks(one, two), cores, {})["T"]
+    array([[2., 2., 2.],
+           [2., 2., 2.],
+           [2., 2., 2.],
+           [2., 2., 2.]])
     """
     import numpy as np
 

@@ -53,6 +53,16 @@ class Limits:
         no larger one is admitted, or adds anything.
     ones : those of the ``given`` that are all ones in the network, which may be aligned: a
         circulant block of 1 by 1 is.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> from tenslora.family import limits_of
+    >>> limits_of(tl.resolve("c3a")).given
+    {'E': 'circulant'}
+    >>> taken = tl.resolve("lora_xs")
+    >>> limits_of(taken).words(taken.network)
+    {'s': 'svd', 'r': 'svd'}
     """
 
     given: Mapping[str, str] = field(default_factory=dict)

@@ -33,6 +33,17 @@ class Proof:
     chosen : the frozen cores of ``general``: constants that are to have the values in the witness.
     parts : where sizes of parts were chosen, the indices of ``special`` that each part of the
         larger family is the product of; ``()`` is 1.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> special = "W[k out in] = B[out r] A[r in]"
+    >>> proof = tl.embeds(special, "W[k out in] = B[k out r] A[k r in]")
+    >>> bool(proof), proof.free, proof.ranks
+    (True, True, {'r': ('r',)})
+    >>> print(proof.witness)
+    B[k out r] = B[out r] ones[k]
+    A[k r in] = A[r in] ones[k]
     """
 
     special: Network
@@ -94,6 +105,20 @@ def check_networks(
     SpecError
         E130 the targets differ; E131 to E134 the witness is not one for these networks; E135 the
         substitution gives something else than ``special``, E137 too many products.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> lora, dense = parse("W[out in] = B[out r] A[r in]"), parse("W[out in] = T[out in]")
+    >>> print(check_networks(lora, dense, "T[out in] = B[out r] A[r in]"))
+    special case  W[out in] = B[out r] A[r in]
+    of            W[out in] = T[out in]
+    witness
+      T[out in] = B[out r] A[r in]
+    proof, for all sizes
+      general     W[out in] = T[out in]
+      substitute  W[out in] = B[out r] A[r in]
+      special     W[out in] = B[out r] A[r in]
     """
     parsed = parse_witness(witness)
     if special.target.slots != general.target.slots:

@@ -21,6 +21,14 @@ class Redundancy:
     bond, size : the bond and its rank.
     cap : the largest rank at which its ends can carry something more.
     parameters : how many parameters the cores lose when the bond is cut down to ``cap``.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> lora = parse("W[out in] = B[out r] A[r in]")
+    >>> (found,) = redundancies(lora, {"out": 8, "in": 6, "r": 7})
+    >>> found.cap, found.parameters
+    (6, 14)
     """
 
     bond: str

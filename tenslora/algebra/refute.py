@@ -45,6 +45,19 @@ class Refutation:
     law : ``tied``, ``parts`` or ``dimension``.
     reason : why, with the figure of the counterexample.
     sizes, seed : where the counterexample was drawn.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> lora, tied = "W[k out in] = B[k out r] A[k r in]", "W[k out in] = B[out r] A[r in]"
+    >>> verdict = tl.embeds(lora, tied)
+    >>> bool(verdict), verdict.law
+    (False, 'tied')
+    >>> print(verdict)
+    not a special case  W[k out in] = B[k out r] A[k r in]
+    of                  W[k out in] = B[out r] A[r in]
+    tied: no core of the larger network carries 'k'; here W differs along it
+    drawn with seed 0 at k=3 out=3 in=3 r=3
     """
 
     special: Network

@@ -35,7 +35,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Simplified:
-    """What :func:`simplify` did, one law a line."""
+    """What :func:`simplify` did, one law a line.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tenslora.spec import parse
+    >>> sizes = {"out": 5, "in": 6, "r": 2, "s": 2}
+    >>> short = simplify(parse("W[out in] = B[out r] M[r s] A[s in]"), sizes)
+    >>> print(short.after)
+    W[out in] = B[out s] A[s in]
+    >>> cores = {"B": np.ones((5, 2)), "M": np.ones((2, 2)), "A": np.ones((2, 6))}
+    >>> {name: core.shape for name, core in short.forward(cores).items()}
+    {'B': (5, 2), 'A': (2, 6)}
+    """
 
     before: Network
     after: Network

@@ -28,6 +28,19 @@ class Rewrite:
     sizes : the sizes after it, where sizes were given.
     forward : from cores of ``before`` to cores of ``after`` with the same W.
     back : from cores of ``after`` to cores of ``before`` with the same W.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tenslora.algebra.rewrite import absorb
+    >>> from tenslora.spec import parse
+    >>> step = absorb(parse("W[out in] = b[out] B[out r] A[r in]"), {"out": 2, "in": 3, "r": 1})
+    >>> print(step)
+    absorb b into B: W[out in] = B[out r] A[r in]
+    >>> cores = {"b": np.array([1.0, 2.0]), "B": np.ones((2, 1)), "A": np.ones((1, 3))}
+    >>> step.forward(cores)["B"]
+    array([[1.],
+           [2.]])
     """
 
     law: str

@@ -25,6 +25,12 @@ class Definition:
     """The value of one core: ``core = term + term``, its slots being those of the core.
 
     A rank may be a group, such as ``(layer r)``, or ``()``, which is 1.
+
+    Examples
+    --------
+    >>> (line,) = parse_witness("U[in (layer r)] = A[layer r in]").definitions
+    >>> line.core.name, line.core.slots, str(line.terms[0])
+    ('U', (('in',), ('layer', 'r')), 'A[layer r in]')
     """
 
     core: Core
@@ -36,7 +42,17 @@ class Definition:
 
 @dataclass(frozen=True)
 class Witness:
-    """Definitions, one for each core of the larger network. Made by :func:`parse_witness`."""
+    """Definitions, one for each core of the larger network. Made by :func:`parse_witness`.
+
+    Examples
+    --------
+    >>> witness = parse_witness("V[out r] = B[out r]; U[r in] = A[r in]")
+    >>> print(witness)
+    V[out r] = B[out r]
+    U[r in] = A[r in]
+    >>> len(witness.definitions)
+    2
+    """
 
     definitions: tuple[Definition, ...]
 
