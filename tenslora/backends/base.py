@@ -33,6 +33,17 @@ class Backend:
     unbind : the slices along the first axis.
     stack : join arrays along a new first axis.
     concat : ``concat(arrays, axis)``: join them along an axis that they have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tenslora.backends import get
+    >>> numpy = get("numpy")
+    >>> numpy.name, sorted(numpy.namespace())
+    ('numpy', ['broadcast', 'concat', 'eye', 'ones', 'permute'])
+    >>> numpy.eye(np.zeros(1), 2, 2)
+    array([[1., 0.],
+           [0., 1.]])
     """
 
     name: str
@@ -61,6 +72,20 @@ class Executable:
     backend : the backend.
     chains : for each term the stages ``fn(h, T) -> h``; ``h`` begins as x (n, in) and ends as
         (n, out).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tenslora.backends import get
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer out in] = B[layer out r] A[layer r in]")
+    >>> run = Executable(make_plan(n, {"layer": 2, "out": 4, "in": 3, "r": 1}), get("numpy"))
+    >>> cores = {"B": np.ones((2, 4, 1)), "A": np.ones((2, 1, 3))}
+    >>> run.delta(cores).shape
+    (2, 4, 3)
+    >>> run.apply(cores, np.ones((5, 3)), {"layer": 1}).shape
+    (5, 4)
     """
 
     def __init__(self, plan: Plan, backend: Backend) -> None:

@@ -32,6 +32,21 @@ class Plan:
     ----------
     problem : the equation, the sizes, and what was planned for.
     chains : for each term, the stages on the path of x.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer out in] = B[layer out r] M[r s] A[s in]")
+    >>> plan = make_plan(n, {"layer": 12, "out": 64, "in": 64, "r": 4, "s": 4}, tokens=256)
+    >>> [str(step) for step in plan.hoisted], plan.normal
+    (['t0[r in] = M[r s] A[s in]'], True)
+    >>> print(plan)
+    <Plan of W[layer out in] = B[layer out r] M[r s] A[s in]>
+    once a forward
+      t0[r in] = M[r s] A[s in]  2,048 FLOPs
+    each token
+      h[r] = x[in] t0[r in]   for each layer: 6,144 FLOPs
+      y[out] = h[r] B[out r]  for each layer: 6,144 FLOPs
     """
 
     problem: Problem

@@ -68,7 +68,16 @@ def saved_once(plan: Plan) -> int:
 
 
 def reads_input(plan: Plan) -> bool:
-    """Whether x itself is kept: not where the cores that it meets are frozen, or a copy is."""
+    """Whether x itself is kept: not where the cores that it meets are frozen, or a copy is.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n, sizes = parse("W[out in] = B[out r] A[r in]"), {"out": 4, "in": 3, "r": 2}
+    >>> reads_input(make_plan(n, sizes)), reads_input(make_plan(n, sizes, frozen={"A"}))
+    (True, False)
+    """
     trace = _trace(plan, _FEW, _Readers(plan, None))
     return trace.x.piece in trace.kept
 

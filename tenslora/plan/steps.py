@@ -13,7 +13,13 @@ __all__ = ["Array", "Chain", "Pair", "Part", "Stage", "Step", "pair_up"]
 
 @dataclass(frozen=True)
 class Array:
-    """An intermediate result, with one axis an index."""
+    """An intermediate result, with one axis an index.
+
+    Examples
+    --------
+    >>> print(Array("t0", ("layer", "out", "in")))
+    t0[layer out in]
+    """
 
     name: str
     indices: tuple[str, ...]
@@ -31,6 +37,11 @@ class Pair:
     batch : on both sides, kept.
     summed : on both sides, summed.
     left, right : on one side only.
+
+    Examples
+    --------
+    >>> pair_up(("layer", "out", "r"), ("layer", "r", "in"), {"layer", "out", "in"})
+    Pair(batch=('layer',), summed=('r',), left=('out',), right=('in',))
     """
 
     batch: tuple[str, ...]
@@ -56,7 +67,18 @@ def pair_up(left: Sequence[str], right: Sequence[str], kept: Collection[str]) ->
 
 @dataclass(frozen=True)
 class Step:
-    """One pairwise contraction of arrays that do not depend on x."""
+    """One pairwise contraction of arrays that do not depend on x.
+
+    Examples
+    --------
+    >>> from tenslora.plan import CPU
+    >>> kept, sizes = {"out", "in"}, {"out": 4, "r": 2, "in": 3}
+    >>> step = Step.make("t0", Array("B", ("out", "r")), Array("A", ("r", "in")), kept, sizes, CPU)
+    >>> print(step)
+    t0[out in] = B[out r] A[r in]
+    >>> step.flops, step.nbytes
+    (48, 104)
+    """
 
     result: Array
     left: Array
@@ -94,6 +116,15 @@ class Part:
     operands : each input with the name of its variable.
     steps : in order.
     result : the last step's result, or the one input.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> plan = make_plan(parse("W[out in] = B[out r] A[r in]"), {"out": 4, "in": 3, "r": 2})
+    >>> (part,) = plan.delta
+    >>> [str(array) for array, _ in part.operands], [str(step) for step in part.steps]
+    (['B[out r]', 'A[r in]'], ['w0[out in] = B[out r] A[r in]'])
     """
 
     operands: tuple[tuple[Array, Operand], ...]
@@ -118,6 +149,18 @@ class Stage:
     pair : how the local indices meet; ``left`` is of ``h``, ``right`` of the tensor.
     flops : for one token, at all sites that differ.
     nbytes : of ``h`` before and after, for one token, at all sites that differ.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer out in] = B[layer out r] A[r in]")
+    >>> plan = make_plan(n, {"layer": 2, "out": 64, "in": 32, "r": 2})
+    >>> first, second = plan.chains[0].stages
+    >>> first.before, first.after, first.sites
+    (('in',), ('r',), ())
+    >>> second.before, second.after, second.sites
+    (('r',), ('out',), ('layer',))
     """
 
     part: Part
@@ -153,6 +196,15 @@ class Chain:
     cost : of a step in training, in FLOPs of the profile, as ``tenslora.plan.path.order_cost``
         counts.
     fixed : the part of the cost that does not grow with the tokens.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[out in] = B[out r] A[r in] + T[out in]")
+    >>> plan = make_plan(n, {"out": 64, "in": 32, "r": 2})
+    >>> [len(chain.stages) for chain in plan.chains]
+    [2, 1]
     """
 
     stages: tuple[Stage, ...]

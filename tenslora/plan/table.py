@@ -25,6 +25,17 @@ class Table:
     ----------
     starts : the least number of tokens of each row, from 1 up.
     plans : a plan for each row, made for its least number of tokens.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[out in] = B[out r] M[r s] A[s in]")
+    >>> table = make_plan(n, {"out": 64, "in": 64, "r": 8, "s": 8}).table
+    >>> table.starts
+    (1, 12)
+    >>> table.at(1) is table.plans[0]
+    True
     """
 
     starts: tuple[int, ...]

@@ -18,7 +18,19 @@ __all__ = ["Way", "find_ways"]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run a plan's equation, and the cost of a training step in FLOPs of its profile."""
+    """One way to run a plan's equation, and the cost of a training step in FLOPs of its profile.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> plan = make_plan(parse("W[out in] = B[out r] A[r in]"), {"out": 64, "in": 64, "r": 4})
+    >>> best, *others = find_ways(plan)
+    >>> best.what
+    'x A B of rank 4, added in place'
+    >>> all(best.cost < way.cost for way in others)
+    True
+    """
 
     what: str
     cost: float

@@ -20,7 +20,17 @@ _Key = tuple[object, ...]
 
 
 def canonical(network: Network) -> Network:
-    """Return the canonical form of ``network``; see :meth:`Network.canonical`."""
+    """Return the canonical form of ``network``; see :meth:`Network.canonical`.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> one = canonical(parse("W[out in] = B[out r] A[r in]"))
+    >>> print(one)
+    W[out in] = A[b0 in] B[out b0]
+    >>> one == canonical(parse("W[out in] = A[rank in] B[out rank]"))
+    True
+    """
     colours = dict.fromkeys(network.bonds, 0)
     leaves: list[Network] = []
     _search(network, _refine(network, colours), leaves)
