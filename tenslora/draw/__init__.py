@@ -51,5 +51,17 @@ def draw(network: Network, *, frozen: Collection[str] = (), zero: Collection[str
     ----------
     network : the equation.
     frozen, zero : names of the cores that are not trained, and of those that start at zero.
+
+    Examples
+    --------
+    >>> from tenslora.draw import draw
+    >>> from tenslora.spec import parse
+    >>> draw(parse("W[layer out in] = V[out b] S[layer b a] U[a in]"), frozen=["U"], zero=["S"])
+          ╭┄┄┄╮  a  ╭──0╮  b  ╭───╮
+    in ───┤ U ├─────┤ S ├─────┤ V ├─── out
+          ╰┄┄┄╯     ╰─┬─╯     ╰───╯
+                      ┊
+                      ┊
+                    layer
     """
     return Drawing(layout(network, frozen=frozen, zero=zero))

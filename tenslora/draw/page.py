@@ -15,7 +15,15 @@ __all__ = ["network_page", "summary"]
 
 
 def network_page(network: Network) -> str:
-    """Return the picture, the equation and the cores of a network."""
+    """Return the picture, the equation and the cores of a network.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> page = network_page(parse("W[out in] = B[out r] A[r in]"))
+    >>> page.count("<svg"), "<summary>2 cores</summary>" in page
+    (1, True)
+    """
     table: list[tuple[str, ...]] = [("core", "sites", "features", "bonds")]
     for core in network.cores.values():
         held = core.indices
@@ -35,6 +43,15 @@ def summary(
     title : above it; may be empty.
     table : rows of words, the first with the headings; folded away.
     facts : one line below the equation.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[out in] = B[out r] A[r in]")
+    >>> table = [("core", "entries"), ("B", "6144"), ("A", "6144")]
+    >>> page = summary(n, layout(n), "LoRA", table, "12,288 parameters")
+    >>> "<th>entries</th>" in page, page.count("<td>6144</td>")
+    (True, 2)
     """
     head, *rows = table
     heading = f'<div style="font-weight:600">{escape(title)}</div>' if title else ""

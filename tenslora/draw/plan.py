@@ -28,6 +28,31 @@ def layout_plan(plan: Plan) -> Scene:
     Parameters
     ----------
     plan : from :meth:`tenslora.Bound.plan`.
+
+    Examples
+    --------
+    >>> from tenslora.draw.text import to_text
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> plan = make_plan(parse("W[out in] = B[out r] A[r in]"), {"out": 8, "in": 8, "r": 2})
+    >>> print(to_text(layout_plan(plan)))
+      once a forward, for all sites
+    <BLANKLINE>
+                  ╭───╮   ╭───╮
+                  │ B │   │ A │
+                  ╰─┬─╯   ╰─┬─╯
+                    │       │
+                    ╰───┬───╯
+                  ╭─────┴─────╮
+                  │t0[out in] │
+                  ╰─────┬─────╯
+                        │ 256 FLOPs
+      each token        │
+                        │
+      ╭───────╮     ╭───┴───╮
+      │ x[in] ├─────┤y[out] │
+      ╰───────╯     ╰───────╯
+                    128 FLOPs
     """
     whole, bottom = Sheet(), None
     frozen = plan.problem.frozen

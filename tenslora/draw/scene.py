@@ -26,6 +26,12 @@ class Box:
     kind : ``trained``, ``frozen``, ``constant``, or in the picture of a plan ``input``, ``step``.
     zero : whether it is zero at the start.
     title : what a reader is told who points at it.
+
+    Examples
+    --------
+    >>> box = Box("A", 8, 1, 2, 1)
+    >>> box.left, box.right, box.top, box.bottom
+    (6, 10, 0, 2)
     """
 
     text: str
@@ -60,7 +66,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Wire:
-    """A line along an index, through corners; the legs of sites are dotted."""
+    """A line along an index, through corners; the legs of sites are dotted.
+
+    Examples
+    --------
+    >>> from tenslora.draw import layout
+    >>> from tenslora.spec import parse
+    >>> [(w.index, w.points) for w in layout(parse("W[out in] = B[out r] A[r in]")).wires]
+    [('r', ((10, 1), (16, 1))), ('in', ((6, 1), (3, 1))), ('out', ((20, 1), (23, 1)))]
+    """
 
     index: str
     points: tuple[Point, ...]
@@ -69,7 +83,15 @@ class Wire:
 
 @dataclass(frozen=True)
 class Dot:
-    """Where three or more ends of an index meet: a copy."""
+    """Where three or more ends of an index meet: a copy.
+
+    Examples
+    --------
+    >>> from tenslora.draw import layout
+    >>> from tenslora.spec import parse
+    >>> layout(parse("W[layer out in] = V[out r] S[layer r] U[in r]")).dots
+    (Dot(index='r', x=16, y=7),)
+    """
 
     index: str
     x: int
@@ -78,7 +100,15 @@ class Dot:
 
 @dataclass(frozen=True)
 class Label:
-    """Words on one line, from the column ``x``; those of an index have its colour."""
+    """Words on one line, from the column ``x``; those of an index have its colour.
+
+    Examples
+    --------
+    >>> from tenslora.draw import layout
+    >>> from tenslora.spec import parse
+    >>> [(word.text, word.x, word.y) for word in layout(parse("W[out in] = T[out in]")).labels]
+    [('in', 0, 1), ('out', 15, 1)]
+    """
 
     text: str
     x: int
@@ -89,7 +119,13 @@ class Label:
 
 @dataclass(frozen=True)
 class Frame:
-    """A region with a heading, behind everything else."""
+    """A region with a heading, behind everything else.
+
+    Examples
+    --------
+    >>> Frame(0, 0, 4, 2, "band").moved(3, 1)
+    Frame(left=3, top=1, right=7, bottom=3, kind='band')
+    """
 
     left: int
     top: int
@@ -187,6 +223,16 @@ class Scene:
     width, height : in characters and lines.
     title : what it shows, for readers who do not see it.
     hues : the number of the colour of each index.
+
+    Examples
+    --------
+    >>> from tenslora.draw import layout, to_text
+    >>> from tenslora.spec import parse
+    >>> scene = layout(parse("W[out in] = B[out r] A[r in]"))
+    >>> scene.width, scene.height, scene.hues
+    (28, 3, {'in': 0, 'out': 1, 'r': 2})
+    >>> [box.text for box in scene.boxes], len(scene.wires)
+    (['A', 'B'], 3)
     """
 
     boxes: tuple[Box, ...]

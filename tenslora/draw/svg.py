@@ -102,6 +102,14 @@ def to_svg(scene: Scene, *, style: bool = True) -> str:
     Parameters
     ----------
     style : whether the style sheet is put in; a page with many pictures has it once.
+
+    Examples
+    --------
+    >>> from tenslora.draw.layout import layout
+    >>> from tenslora.spec import parse
+    >>> picture = to_svg(layout(parse("W[out in] = B[out r] A[r in]")), style=False)
+    >>> picture.startswith('<svg xmlns="http://www.w3.org/2000/svg"'), picture.count("<rect")
+    (True, 2)
     """
     width = (scene.width - 1) * _X + 2 * _MARGIN + _X
     height = (scene.height - 1) * _Y + 2 * _MARGIN + 8

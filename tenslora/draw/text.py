@@ -20,6 +20,16 @@ def to_text(scene: Scene) -> str:
 
     A frozen core has a dashed border, a core that is zero at the start a 0 in it; the legs of sites
     are dotted and a copy is a dot.
+
+    Examples
+    --------
+    >>> from tenslora.draw.layout import layout
+    >>> from tenslora.spec import parse
+    >>> scene = layout(parse("W[out in] = B[out r] A[r in]"), frozen=["A"], zero=["B"])
+    >>> print(to_text(scene))
+          ╭┄┄┄╮  r  ╭──0╮
+    in ───┤ A ├─────┤ B ├─── out
+          ╰┄┄┄╯     ╰───╯
     """
     canvas = _Canvas(scene.width, scene.height)
     for wire in scene.wires:
