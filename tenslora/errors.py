@@ -183,7 +183,14 @@ CODES: dict[str, str] = {
 
 
 def render(text: str, span: tuple[int, int]) -> str:
-    """Return the line of ``text`` that holds ``span`` with carets under it, indented by four."""
+    """Return the line of ``text`` that holds ``span`` with carets under it, indented by four.
+
+    Examples
+    --------
+    >>> print(render("W[out in] = B[out r] A[r j]", (25, 26)))
+        W[out in] = B[out r] A[r j]
+                                 ^
+    """
     start, end = max(0, min(span[0], len(text))), max(0, min(span[1], len(text)))
     begin = text.rfind("\n", 0, start) + 1
     stop = text.find("\n", start)
@@ -254,39 +261,130 @@ class TensloraError(Exception):
 
 
 class SpecError(TensloraError, ValueError):
-    """The equation is not well formed (E1xx)."""
+    """The equation is not well formed (E1xx).
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> try:
+    ...     tl.parse("W[out in] = B[out r]")
+    ... except SpecError as error:
+    ...     print(error.code, error.what)
+    E103 bond 'r' ends nowhere: it occurs in one core only.
+    """
 
 
 class SizeError(TensloraError, ValueError):
-    """Sizes, ranks or a budget do not fit the equation (E2xx)."""
+    """Sizes, ranks or a budget do not fit the equation (E2xx).
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> try:
+    ...     tl.resolve("W[out in] = B[out r] A[r in]").bind({"out": 768}, r=8)
+    ... except SizeError as error:
+    ...     print(error)
+    E202: missing: size of in, in W[out in] = B[out r] A[r in]
+      Give in=....
+    """
 
 
 class FamilyError(TensloraError, ValueError):
-    """A family's settings or its name are wrong (E3xx)."""
+    """A family's settings or its name are wrong (E3xx).
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> try:
+    ...     tl.resolve("lroa")
+    ... except FamilyError as error:
+    ...     print(error)
+    E306: no family is called 'lroa'
+      Did you mean lora or loha or lorta? `tenslora families` lists them; an equation works too.
+    """
 
 
 class PlanError(TensloraError, ValueError):
-    """A plan cannot be made, or is run on arrays that do not fit it (E4xx)."""
+    """A plan cannot be made, or is run on arrays that do not fit it (E4xx).
+
+    Examples
+    --------
+    >>> from tenslora import backends
+    >>> try:
+    ...     backends.get("cupy")
+    ... except PlanError as error:
+    ...     print(error)
+    E408: 'cupy' is not a backend
+      The backends are numpy, torch, jax.
+    """
 
 
 class AttachError(TensloraError, ValueError):
-    """An adapter does not fit the model, or is not in the state for the call (E5xx)."""
+    """An adapter does not fit the model, or is not in the state for the call (E5xx).
+
+    Examples
+    --------
+    >>> error = AttachError("E508", "no adapter is called 'sql'", advice="It has: default.")
+    >>> error.code, isinstance(error, ValueError)
+    ('E508', True)
+    """
 
 
 class StateError(TensloraError, ValueError):
-    """A checkpoint or a JSON document cannot be used (E6xx)."""
+    """A checkpoint or a JSON document cannot be used (E6xx).
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> try:
+    ...     tl.Family.from_json({"schema": 99})
+    ... except StateError as error:
+    ...     print(error)
+    E601: family JSON has schema 99; this release reads schema 1
+      Write it again with this release, or read it with the release that wrote it.
+    """
 
 
 class DataError(TensloraError, ValueError):
-    """Data, a task or a model for the fine-tuning commands cannot be used (E7xx)."""
+    """Data, a task or a model for the fine-tuning commands cannot be used (E7xx).
+
+    Examples
+    --------
+    >>> from tenslora.figure import Picture
+    >>> try:
+    ...     Picture(None).save("curve.gif")
+    ... except DataError as error:
+    ...     print(error)
+    E711: curve.gif has no ending of a picture
+      The endings are .pdf, .png, .svg.
+    """
 
 
 class FitError(TensloraError, ValueError):
-    """A family cannot be fitted to a target, or not closely enough (E9xx)."""
+    """A family cannot be fitted to a target, or not closely enough (E9xx).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tenslora as tl
+    >>> try:
+    ...     tl.fit("lora", np.full((2, 3, 8, 6), np.nan), ranks=1)
+    ... except FitError as error:
+    ...     print(error)
+    E902: the target has 288 numbers that are not finite, the first at (0, 0, 0, 0)
+      Find where training diverged; nothing was fitted.
+    """
 
 
 class UsageError(TensloraError):
-    """A command line that cannot be understood (E8xx)."""
+    """A command line that cannot be understood (E8xx).
+
+    Examples
+    --------
+    >>> from tenslora.cli.app import main
+    >>> main(["no-such-command"])  # the command says E802 on standard error, and ends with 2
+    2
+    """
 
 
 class TensloraWarning(UserWarning):

@@ -28,6 +28,13 @@ def when_imported(library: str, integration: str) -> None:
 
     What keeps the integration from being imported is told by a :class:`TensloraWarning`; it does
     not stop the import of the library.
+
+    Examples
+    --------
+    >>> import json, sys
+    >>> when_imported("json", "tenslora.figure")  # json is imported: the module follows at once
+    >>> "tenslora.figure" in sys.modules
+    True
     """
     module = sys.modules.get(library)
     spec = getattr(module, "__spec__", None)

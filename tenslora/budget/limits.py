@@ -27,6 +27,16 @@ class Limits:
     weights : ranks grow in proportion to it, by bond; 1 where a bond is not named.
     spread : how far, as a fraction, ranks may leave that proportion to come closer to the budget;
         at least one step.
+
+    Examples
+    --------
+    >>> from tenslora.budget import fit_ranks
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[out in] = B[out a] G[a b] A[b in]")
+    >>> fit_ranks(n, {"out": 64, "in": 64}, 2000)
+    {'a': 14, 'b': 14}
+    >>> fit_ranks(n, {"out": 64, "in": 64}, 2000, limits=Limits(multiple=8))
+    {'a': 8, 'b': 8}
     """
 
     minimum: _Numbers = None

@@ -24,7 +24,16 @@ _HEAD = ("family", "parameters", "in|out", "FLOPs/token", "checkpoint", "saved/t
 
 @dataclass(frozen=True)
 class Affordable:
-    """A family on a model at a budget: one :class:`~tenslora.family.Bound` for each shape."""
+    """A family on a model at a budget: one :class:`~tenslora.family.Bound` for each shape.
+
+    Examples
+    --------
+    >>> (lora,) = budget_table("roberta-base", ["lora"], like="lora:4").rows
+    >>> lora.parameters, lora.cut_rank, lora.checkpoint_bytes
+    (221184, 4, 884736)
+    >>> [bound.ranks for bound in lora.bounds]
+    [{'r': 4}]
+    """
 
     name: str
     bounds: tuple[Bound, ...]
@@ -81,6 +90,14 @@ class BudgetTable:
     budget : how ranks were chosen, as said.
     rows : the families that fit.
     left_out : the reason for each that does not.
+
+    Examples
+    --------
+    >>> table = budget_table("roberta-base", ["lora", "W[out in] = T[out in]"], like="lora:4")
+    >>> [(row.name, row.parameters) for row in table.rows]
+    [('lora', 221184)]
+    >>> table.left_out
+    {'W[out in] = T[out in]': 'it has no ranks to choose'}
     """
 
     model: ModelShape

@@ -72,6 +72,15 @@ class Weights:
     projections : their names.
     layers, out, inputs : the sizes.
     heads : heads in the output, ``None`` where there are none.
+
+    Examples
+    --------
+    >>> from tenslora.spec import parse
+    >>> weights = Weights(("q", "k", "v"), layers=12, out=768, inputs=768, heads=12)
+    >>> weights.count
+    36
+    >>> weights.sizes(parse("W[layer proj (head dim) in] = H[head r] D[dim r] L[layer proj r in]"))
+    {'layer': 12, 'proj': 3, 'head': 12, 'dim': 64, 'in': 768}
     """
 
     projections: tuple[str, ...]
@@ -143,7 +152,16 @@ class Weights:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What :func:`model_shape` returns: a name, and the weights by shape."""
+    """What :func:`model_shape` returns: a name, and the weights by shape.
+
+    Examples
+    --------
+    >>> shape = model_shape("llama-3.2-3b", ["q", "k", "v"])
+    >>> shape.name, shape.count
+    ('llama-3.2-3b', 84)
+    >>> [(group.projections, group.out, group.inputs) for group in shape.weights]
+    [(('q',), 3072, 3072), (('k', 'v'), 1024, 3072)]
+    """
 
     name: str
     weights: tuple[Weights, ...]

@@ -169,6 +169,15 @@ class WrappedBound:
     wrapped : the family in its wrapper.
     bound : the family with every size.
     weights : the number of weight matrices.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> bound = tl.dora("lora").bind({"layer": 2, "proj": 1, "out": 8, "in": 6}, r=2)
+    >>> bound.own_shapes, bound.own_parameters
+    ({'magnitude': (2, 8)}, 16)
+    >>> bound.trainable_parameters, bound.nbytes, bound.ranks
+    (72, 288, {'r': 2})
     """
 
     wrapped: Wrapped

@@ -28,6 +28,14 @@ class Kind:
     summary, source : what it is for, and who published it.
     own : the shapes of what it trains beside the cores, by name.
     routed : whether it is over a site index.
+
+    Examples
+    --------
+    >>> kind = WRAPPERS["dora"]
+    >>> kind.formula
+    "W' = m (W0 + W) / |W0 + W|, row by row"
+    >>> kind.own(768, 768, 12, 1)  # out, in, weight matrices, experts
+    {'magnitude': (12, 768)}
     """
 
     formula: str

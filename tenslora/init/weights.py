@@ -39,6 +39,12 @@ class WeightStart:
     ``hosvd(G, U, V, ..)``  the core and factors of the Tucker tensor of stacked weights, by the
                             singular vectors of its unfoldings (De Lathauwer et al. 2000; CRAFT)
     ======================  ===================================================================
+
+    Examples
+    --------
+    >>> start = WeightStart("svd", ("U", "V"))
+    >>> start.kind, start.cores, str(start)
+    ('svd', ('U', 'V'), 'svd(U, V)')
     """
 
     kind: str
