@@ -43,6 +43,19 @@ class Cut:
     error : the norm of what W lost over that of W.
     norm : the norm of W, without the scale, before.
     turns : for each core and each of its bonds the matrix (batch, old, new) that turns the bond.
+
+    Examples
+    --------
+    >>> import numpy as np, tenslora as tl
+    >>> bound = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"}).bind(
+    ...     {"out": 3, "in": 4}, r=3)
+    >>> found = cut(bound, {"B": np.diag([3.0, 2.0, 1.0]), "A": np.eye(3, 4)}, {"r": 2})
+    >>> {name: core.shape for name, core in found.cores.items()}
+    {'B': (3, 2), 'A': (2, 4)}
+    >>> round(found.error * found.norm, 3)
+    1.0
+    >>> found.carried("B", np.ones((3, 3))).shape
+    (3, 2)
     """
 
     network: Network

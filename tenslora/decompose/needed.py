@@ -28,6 +28,16 @@ class Need:
         much was kept (``enough``), and how the ranks were ``found``: by spectra, or by a search,
         whose numbers are upper bounds.
     left_out : the reason for each family without a row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> array = np.einsum("l,o,i->loi", np.ones(4), np.ones(6), np.ones(6))[:, None]
+    >>> need = needed([Updates(array, (0, 1, 2, 3), ("q",))], ["lora", "tied_lora"], energies=[0.9])
+    >>> {name: row[0]["parameters"] for name, row in need.rows.items()}
+    {'lora': 48, 'tied_lora': 40}
+    >>> need.energies, need.left_out
+    ((0.9,), {})
     """
 
     energies: tuple[float, ...]

@@ -30,6 +30,16 @@ class Spectrum:
     sizes : the size of each mode.
     layers, projections : the part of the energy of each, by label.
     sites : the same for every weight, (layer, proj).
+
+    Examples
+    --------
+    >>> found = spectrum(Updates(np.diag([4.0, 3.0, 0.0])[None, None], (0,), ("q",)))
+    >>> found.values["out"]
+    array([4., 3.])
+    >>> found.rank("out", 0.9), found.kept("out").tolist()
+    (2, [0.64, 1.0])
+    >>> round(found.effective_rank("out"), 3)
+    1.98
     """
 
     name: str

@@ -26,6 +26,16 @@ class Updates:
     array : (layer, proj, out, in), scale included, in float64.
     layers, projections : the labels along the first two axes.
     heads : heads in the output, where they are known.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> updates = Updates(np.zeros((12, 3, 8, 6)), tuple(range(12)), ("q", "k", "v"), heads=2)
+    >>> updates.name
+    '8x6'
+    >>> family, target, sizes = updates.read_by(tl.resolve("lora"))
+    >>> target.shape, sizes
+    ((12, 3, 8, 6), {'layer': 12, 'proj': 3, 'out': 8, 'in': 6})
     """
 
     array: Array
@@ -83,6 +93,13 @@ def stack(
     ------
     FitError
         E901 where a shape lacks a projection in some layer, or two updates have one place.
+
+    Examples
+    --------
+    >>> pieces = [({"layer": n, "proj": p}, np.ones((8, 6))) for n in (0, 1) for p in ("q", "v")]
+    >>> (updates,) = stack(pieces)
+    >>> updates.array.shape, updates.layers, updates.projections
+    ((2, 2, 8, 6), (0, 1), ('q', 'v'))
     """
     shapes: dict[tuple[int, ...], dict[tuple[Label, Label], Array]] = {}
     for place, array in pieces:
