@@ -55,6 +55,20 @@ class Bank(nn.Module):
     ----------
     weights : the matrices of the model that it covers.
     sites, grid : where W is run; as many as the weights but under a router.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> from torch import nn
+    >>> model = nn.Sequential(*(nn.Linear(6, 4) for _ in range(3)))
+    >>> equation = "W[layer out in] = B[layer out r] A[r in]"
+    >>> adapter = tl.attach(model, equation, targets="all-linear", ranks=2)
+    >>> (bank,) = adapter.banks.values()
+    >>> {name: tuple(core.shape) for name, core in bank.named_parameters()}
+    {'B': (3, 4, 2), 'A': (2, 6)}
+    >>> bank.bound.trainable_parameters, len(bank.sites)
+    (36, 3)
+    >>> adapter.detach()
     """
 
     def __init__(

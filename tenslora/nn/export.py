@@ -69,6 +69,20 @@ class Exported:
     parameters : the numbers in its matrices.
     train : the modules that were trained whole and are written too.
     apart : whether these are in a file of their own.
+
+    Examples
+    --------
+    >>> import tempfile, torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    >>> adapter = tl.attach(model, "lotr", targets="all-linear", ranks={"r": 3, "s": 2})
+    >>> with torch.no_grad():  # as if it were trained
+    ...     _ = [core.copy_(torch.arange(core.numel()).reshape(core.shape).sin())
+    ...          for core in adapter.parameters()]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = adapter.export_lora(f"{folder}/lora", pad=False)
+    >>> report.rank, report.exact_rank, report.modules, report.parameters, report.error < 1e-6
+    (2, 2, 2, 64, True)
+    >>> adapter.detach()
     """
 
     path: Path

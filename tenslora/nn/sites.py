@@ -51,6 +51,16 @@ def find_sites(
     AttachError
         E501 for a pattern that matches nothing, E502 for a module that cannot carry an adapter,
         E503 for a block that does not divide a target.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> names = ("query", "value")
+    >>> model = nn.ModuleList(nn.ModuleDict({n: nn.Linear(8, 8) for n in names}) for _ in range(2))
+    >>> [(site.path, dict(site.coords)) for site in find_sites(model, ["query", "value"], layers=1)]
+    [('1.query', {'layer': 1, 'proj': 'query'}), ('1.value', {'layer': 1, 'proj': 'value'})]
+    >>> len(find_sites(model, "all-linear")), len(find_sites(model, "value", block=4))
+    (4, 8)
     """
     linears = find_linears(model)
     found = _select(model, linears, parse_targets(targets))

@@ -31,6 +31,21 @@ class Comparison:
     cosine : between the updates as vectors, NaN where one of them is zero.
     total : the change of all weights together.
     alone : how many weights one of the two covers alone.
+
+    Examples
+    --------
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(2)))
+    >>> adapter = tl.attach(model, "lora", targets="all-linear", ranks=2)
+    >>> with torch.no_grad():
+    ...     _ = [core.fill_(1.0) for core in adapter.parameters()]
+    >>> before = tl.portrait(adapter)
+    >>> with torch.no_grad():
+    ...     _ = [core.mul_(2.0) for core in adapter.parameters()]
+    >>> found = tl.portrait(adapter).compare(before)  # both cores twice as large: W four times
+    >>> round(found.total, 4), found.change.values.round(4).tolist()
+    (3.0, [[3.0], [3.0]])
+    >>> adapter.detach()
     """
 
     before: Portrait

@@ -26,7 +26,15 @@ __all__ = ["Grid", "Portrait", "Shape", "make_grid", "make_portrait"]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A number for each weight: layers down, projections across, NaN where there is none."""
+    """A number for each weight: layers down, projections across, NaN where there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grid = Grid(("0", "1"), ("q", "v"), np.array([[1.0, 2.0], [3.0, np.nan]]))
+    >>> grid.to_dict()["values"]
+    [[1.0, 2.0], [3.0, None]]
+    """
 
     layers: tuple[str, ...]
     projections: tuple[str, ...]
@@ -54,6 +62,16 @@ class Shape:
         between that index and the others.
     weights : the singular values of each weight, (weights, cut).
     cut : the rank that the equation allows for one weight.
+
+    Examples
+    --------
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(4)))
+    >>> adapter = tl.attach(model, "lotr", targets="all-linear", ranks={"r": 3, "s": 2})
+    >>> (shape,) = tl.portrait(adapter).shapes
+    >>> shape.ranks, shape.cut, shape.weights.shape
+    ({'layer': 4, 'proj': 1, 'out': 2, 'in': 3}, 2, (4, 2))
+    >>> adapter.detach()
     """
 
     spectrum: Spectrum
@@ -82,6 +100,18 @@ class Portrait:
     heads : for each projection with heads the norm of the rows of each, (layers, heads).
     shapes : the spectra of each shape of weights.
     stacks : what was measured.
+
+    Examples
+    --------
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(4)))
+    >>> adapter = tl.attach(model, "lora", targets="all-linear", ranks=2)
+    >>> seen = tl.portrait(adapter)
+    >>> seen.parameters, seen.norms.values.shape, seen.pictures
+    (128, (4, 1), ('norms', 'spectra'))
+    >>> float(seen.norms.values.max())  # nothing is trained yet
+    0.0
+    >>> adapter.detach()
     """
 
     label: str

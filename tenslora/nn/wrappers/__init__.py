@@ -20,7 +20,18 @@ RUNNERS: dict[str, Runner] = {"dora": Dora(), "hira": Hira(), "router": Router()
 
 
 def runner_of(bank: Bank) -> Runner | None:
-    """The runner of a bank's wrapper, ``None`` where it has no wrapper."""
+    """The runner of a bank's wrapper, ``None`` where it has no wrapper.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(6, 4))
+    >>> adapter = tl.attach(model, tl.dora("lora"), targets="all-linear", ranks=2)
+    >>> type(runner_of(adapter.banks["4x6"])).__name__
+    'Dora'
+    >>> adapter.detach()
+    """
     return None if bank.wrapper is None else RUNNERS[bank.wrapper.name]
 
 
@@ -31,6 +42,15 @@ def check_wrapped(model: nn.Module, bank: Bank) -> None:
     ------
     AttachError
         E521 for a weight that is no floating-point matrix, or some columns of one.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(6, 4))
+    >>> adapter = tl.attach(model, tl.hira("lora"), targets="all-linear", ranks=2)
+    >>> check_wrapped(model, adapter.banks["4x6"])  # float weights: it says nothing
+    >>> adapter.detach()
     """
     runner = runner_of(bank)
     for site in bank.weights if runner is not None and runner.reads_weight else ():
@@ -50,6 +70,18 @@ def start_wrapper(model: nn.Module, bank: Bank, seed: int, key: str) -> None:
     ------
     AttachError
         E519 for weights without values.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(6, 4))
+    >>> adapter = tl.attach(model, tl.dora("lora"), targets="all-linear", ranks=2)
+    >>> (bank,) = adapter.banks.values()
+    >>> start_wrapper(model, bank, seed=0, key="")
+    >>> bool((bank.magnitude == model[0].weight.norm(dim=1)).all())
+    True
+    >>> adapter.detach()
     """
     runner = runner_of(bank)
     if runner is not None and bank.device.type != "meta":

@@ -25,6 +25,12 @@ class Runner(ABC):
     whole_rows : whether it needs whole rows of them.
     alone : whether the output it changes has to be that of the layer itself, without the update of
         another adapter.
+
+    Examples
+    --------
+    >>> from tenslora.nn.wrappers import RUNNERS
+    >>> {name: (run.reads_weight, run.whole_rows, run.alone) for name, run in RUNNERS.items()}
+    {'dora': (True, True, True), 'hira': (True, False, False), 'router': (False, False, False)}
     """
 
     reads_weight = True

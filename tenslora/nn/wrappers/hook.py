@@ -19,7 +19,18 @@ __all__ = ["WrappedHook"]
 
 
 class WrappedHook(SiteHook):
-    """Adds what a wrapper changes to the output of one target module."""
+    """Adds what a wrapper changes to the output of one target module.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(6, 4))
+    >>> adapter = tl.attach(model, tl.dora("lora"), targets="all-linear", ranks=2)
+    >>> [type(hook).__name__ for hook in model[0]._forward_hooks.values()]
+    ['WrappedHook']
+    >>> adapter.detach()
+    """
 
     def __init__(self, registry: Switch, path: str, pieces: list[Piece], runner: Runner) -> None:
         super().__init__(registry, path, pieces)
