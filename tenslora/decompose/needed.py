@@ -32,6 +32,7 @@ class Need:
     Examples
     --------
     >>> import numpy as np
+    >>> from tenslora.decompose import Updates
     >>> array = np.einsum("l,o,i->loi", np.ones(4), np.ones(6), np.ones(6))[:, None]
     >>> need = needed([Updates(array, (0, 1, 2, 3), ("q",))], ["lora", "tied_lora"], energies=[0.9])
     >>> {name: row[0]["parameters"] for name, row in need.rows.items()}

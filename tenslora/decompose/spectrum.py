@@ -33,6 +33,7 @@ class Spectrum:
 
     Examples
     --------
+    >>> import numpy as np
     >>> found = spectrum(Updates(np.diag([4.0, 3.0, 0.0])[None, None], (0,), ("q",)))
     >>> found.values["out"]
     array([4., 3.])

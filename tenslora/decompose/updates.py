@@ -29,7 +29,7 @@ class Updates:
 
     Examples
     --------
-    >>> import tenslora as tl
+    >>> import numpy as np, tenslora as tl
     >>> updates = Updates(np.zeros((12, 3, 8, 6)), tuple(range(12)), ("q", "k", "v"), heads=2)
     >>> updates.name
     '8x6'
@@ -96,6 +96,7 @@ def stack(
 
     Examples
     --------
+    >>> import numpy as np
     >>> pieces = [({"layer": n, "proj": p}, np.ones((8, 6))) for n in (0, 1) for p in ("q", "v")]
     >>> (updates,) = stack(pieces)
     >>> updates.array.shape, updates.layers, updates.projections

@@ -46,6 +46,7 @@ def summary(
 
     Examples
     --------
+    >>> from tenslora.draw import layout
     >>> from tenslora.spec import parse
     >>> n = parse("W[out in] = B[out r] A[r in]")
     >>> table = [("core", "entries"), ("B", "6144"), ("A", "6144")]
