@@ -57,6 +57,20 @@ def compare(config: CompareConfig, *, talk: Talk | None = None) -> Comparison:
     TensloraError
         Data, a model or families that cannot be used, before anything is trained; E713 where every
         run of the comparison failed; E715 in one of several processes.
+
+    Examples
+    --------
+    What is wrong with the settings is said before anything is loaded. A comparison trains for
+    minutes, so that the second one is not run here:
+
+    >>> compare(CompareConfig(families=("lroa",), like="lora:8"))
+    Traceback (most recent call last):
+        ...
+    tenslora.errors.FamilyError: E306: no family is called 'lroa'
+      Did you mean lora or loha or lorta? `tenslora families` lists them; an equation works too.
+    >>> config = CompareConfig(data=("reviews.tsv",), families=("lotr",), like="lora:8")
+    >>> found = compare(config, talk=print)  # doctest: +SKIP
+    >>> print(found.to_text())  # doctest: +SKIP
     """
     refuse_several("tenslora compare")
     progress = Progress(talk)

@@ -32,6 +32,15 @@ class Comparison:
     wanted : the number of runs of the whole comparison.
     folder : where it is kept.
     notes : lines under the table, such as the picture's path.
+
+    Examples
+    --------
+    >>> scores = {"lora:8": (0.75, 0.85), "lotr": (0.9, 0.8)}
+    >>> runs = [Run("news", method, seed, "accuracy", best=score, last=score)
+    ...         for method, both in scores.items() for seed, score in enumerate(both)]
+    >>> found = Comparison({}, "", {"news": {}}, list(scores), "lora:8", wanted=4, runs=runs)
+    >>> [(row["method"], row["seeds"], round(row["best_mean"], 3)) for row in found.rows()]
+    [('lora:8', 2, 0.8), ('lotr', 2, 0.85)]
     """
 
     config: dict[str, Any]

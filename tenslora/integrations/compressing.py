@@ -234,6 +234,17 @@ def recompress(source: Adapter | str | Path, tolerance: float) -> Compressed:
         E510, E511 for an adapter that is not attached, or merged; E520 for one in a wrapper.
     StateError
         As :func:`tenslora.load` and :func:`tenslora.load_lora` say, for a file.
+
+    Examples
+    --------
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    >>> adapter = tl.attach(model, "lora", targets="all-linear", ranks=4)
+    >>> with torch.no_grad():  # an update of rank 1
+    ...     _ = [core.fill_(1.0) for core in adapter.parameters()]
+    >>> found = recompress(adapter, tolerance=0.01)
+    >>> found.before, found.parameters, found.adapter.bounds["8x8"].ranks
+    (128, 32, {'r': 1})
     """
     good = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
     if not good or not _ROUNDING <= tolerance < 1.0:

@@ -53,6 +53,14 @@ class TrainingConfig:
         E709 for a value out of range, when it is made.
     PlanError
         E412 for a machine that is not known.
+
+    Examples
+    --------
+    >>> config = FinetuneConfig(epochs=1, batch_size=8, lr=2e-3, seeds=(0, 1))
+    >>> isinstance(config, TrainingConfig), config.schedule, config.seeds
+    (True, 'cosine', (0, 1))
+    >>> config.to_dict()["lr"]
+    0.002
     """
 
     model: str = _option(
@@ -185,6 +193,17 @@ class CompareConfig(TrainingConfig):
 
     ``like`` (equal parameters) or ``ranks`` (equal rank) says what the families have in common. The
     family of ``like``, or LoRA at that rank, is the first row of the table.
+
+    Examples
+    --------
+    >>> config = CompareConfig(families=("lotr", "lorta"), like="lora:8", seeds=(0, 1), epochs=2)
+    >>> config.families, config.like, config.head
+    (('lotr', 'lorta'), 'lora:8', True)
+    >>> CompareConfig(like="lora:8", ranks=4)
+    Traceback (most recent call last):
+        ...
+    tenslora.errors.DataError: E709: like and ranks are both given
+      Give like (equal parameters) or ranks (equal rank).
     """
 
     data: tuple[str, ...] = _option(

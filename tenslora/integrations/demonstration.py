@@ -59,6 +59,16 @@ def demo(
     ------
     DataError
         E710 where a package of the ``demo`` extra is missing, E715 in one of several processes.
+
+    Examples
+    --------
+    It trains for minutes, so that it is not run here; these are its settings:
+
+    >>> config = demo_config("tenslora-demo", quick=True)
+    >>> config.families, config.like, config.epochs, config.seeds
+    (('tenslora.att', 'tenslora.qkv_depth', 'tenslora.att_qkv_depth'), 'lora:8', 1, (0,))
+    >>> found = demo("tenslora-demo", quick=True, talk=print)  # doctest: +SKIP
+    >>> print(found.to_text())  # doctest: +SKIP
     """
     refuse_several("tenslora demo")
     config = demo_config(out, quick=quick)

@@ -27,7 +27,17 @@ _BESIDE = (
 
 @dataclass(frozen=True)
 class Merged:
-    """What :func:`export_merged` wrote: the folder, the model's class, and how many weights."""
+    """What :func:`export_merged` wrote: the folder, the model's class, and how many weights.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> made = Merged(Path("merged"), "BertForSequenceClassification", 36)
+    >>> print(made)
+    BertForSequenceClassification with 36 merged weights in merged
+    >>> made.to_dict()
+    {'path': 'merged', 'model': 'BertForSequenceClassification', 'modules': 36}
+    """
 
     path: Path
     model: str
@@ -57,6 +67,20 @@ def export_merged(adapter: str | Path, out: str | Path, *, model: str | None = N
     StateError, AttachError
         As :func:`tenslora.load` and :meth:`tenslora.Adapter.merge` say; E616 where ``out`` holds
         something.
+
+    Examples
+    --------
+    >>> import tempfile, transformers, tenslora as tl
+    >>> tiny = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> config = transformers.BertConfig(**tiny, intermediate_size=8, vocab_size=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     transformers.BertModel(config).save_pretrained(f"{folder}/base")
+    ...     base = transformers.BertModel.from_pretrained(f"{folder}/base")
+    ...     adapter = tl.attach(base, "lora", targets=["query", "value"], ranks=2)
+    ...     adapter.save(f"{folder}/adapter.safetensors")
+    ...     made = export_merged(f"{folder}/adapter.safetensors", f"{folder}/merged")
+    >>> made.model, made.modules
+    ('BertModel', 4)
     """
     record, _ = read_file(adapter)
     folder = Path(out)

@@ -26,7 +26,19 @@ SCHEMA_VERSION = 1
 
 @dataclass
 class Report:
-    """What :func:`finetune` returns: one run for each seed, and the files that were written."""
+    """What :func:`finetune` returns: one run for each seed, and the files that were written.
+
+    Examples
+    --------
+    >>> run = Run("news", "lora", 0, "accuracy", majority=0.5, best=0.91, best_epoch=2, last=0.9)
+    >>> made = Report({}, "", {"evaluation_rows": 200, "evaluation_split": "dev"}, [run])
+    >>> print(made.to_text())
+    news: accuracy on 200 rows (dev); majority class .500
+    lora: 0 parameters, and 0 in the head
+    <BLANKLINE>
+            best epoch  last epoch  a step  memory
+    seed 0    .910 (2)        .900       -     0 B
+    """
 
     config: dict[str, Any]
     command: str
@@ -106,6 +118,16 @@ def finetune(config: FinetuneConfig, *, talk: Callable[[str], None] | None = Non
     TensloraError
         Data, a model or a family that cannot be used; E712 where training diverges; E717 where
         ``config.shard`` finds one process.
+
+    Examples
+    --------
+    A run takes minutes, so that it is not run here; the command line does the same:
+
+    >>> config = FinetuneConfig(data="reviews.tsv", family="lotr", like="lora:8")
+    >>> print(config.command())
+    tenslora finetune --data reviews.tsv --family lotr --like lora:8
+    >>> report = finetune(config, talk=print)  # doctest: +SKIP
+    >>> print(report.to_text())  # doctest: +SKIP
     """
     from tenslora.integrations.training import train
 

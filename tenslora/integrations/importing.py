@@ -41,6 +41,13 @@ class Imported:
     model : the class of the base.
     sites, parameters : weights that the LoRA covers, and its numbers.
     train : modules that were trained whole, and are in the file too.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> made = Imported(Path("adapter.safetensors"), "BertModel", 24, 294912)
+    >>> print(made)
+    a LoRA of 24 weights of BertModel, 294,912 numbers, in adapter.safetensors
     """
 
     path: Path
@@ -79,6 +86,20 @@ def import_lora(source: str | Path, out: str | Path, *, model: str | None = None
         As :func:`tenslora.load_lora` says; E616 where the file is there already.
     DataError
         E707 where the base's configuration cannot be loaded, or names no class of transformers.
+
+    Examples
+    --------
+    >>> import tempfile, transformers, tenslora as tl
+    >>> tiny = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> config = transformers.BertConfig(**tiny, intermediate_size=8, vocab_size=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     transformers.BertModel(config).save_pretrained(f"{folder}/base")
+    ...     base = transformers.BertModel.from_pretrained(f"{folder}/base")
+    ...     adapter = tl.attach(base, "lora", targets=["query", "value"], ranks=8)
+    ...     _ = adapter.export_lora(f"{folder}/lora")  # or what PEFT wrote
+    ...     made = import_lora(f"{folder}/lora", f"{folder}/out")
+    >>> made.model, made.sites, made.parameters
+    ('BertModel', 4, 512)
     """
     folder, path = Path(source), Path(out)
     path = path if path.suffix == ".safetensors" else path / "adapter.safetensors"

@@ -44,6 +44,15 @@ class RankChange:
     errors : the same of each shape.
     parameters : of the adapter now.
     state : what became of the optimiser's state: ``carry``, ``reset``, or ``none`` without one.
+
+    Examples
+    --------
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    >>> adapter = tl.attach(model, "W[out in] = B[out r] A[r in]", targets="0", ranks=4)
+    >>> made = change_ranks(adapter, 2)
+    >>> made.before, made.after, made.parameters, made.state
+    ({'8x8': {'r': 4}}, {'8x8': {'r': 2}}, 32, 'none')
     """
 
     before: Mapping[str, Mapping[str, int]]

@@ -36,6 +36,15 @@ class RankSchedule:
         schedule.step(number, optimizer)
 
     In transformers: ``Trainer(..., callbacks=[schedule.callback()])``.
+
+    >>> import torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    >>> adapter = tl.attach(model, "W[out in] = B[out r] A[r in]", targets="0", ranks=8)
+    >>> schedule = RankSchedule(adapter, {2: 4, 3: 2})
+    >>> for number in (1, 2, 3):
+    ...     _ = schedule.step(number)
+    >>> [change.after["8x8"]["r"] for change in schedule.changes]
+    [4, 2]
     """
 
     adapter: Adapter

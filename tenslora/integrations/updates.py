@@ -40,6 +40,17 @@ def read_updates(path: str | Path, *, heads: int | None = None) -> tuple[Updates
         E520 for an adapter in a wrapper.
     FitError
         E901 where the layers do not have the same projections.
+
+    Examples
+    --------
+    >>> import tempfile, torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(6, 8))
+    >>> adapter = tl.attach(model, "lora", targets="all-linear", ranks=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adapter.save(f"{folder}/a.safetensors")
+    ...     (updates,) = read_updates(f"{folder}/a.safetensors")
+    >>> updates.array.shape, updates.layers
+    ((2, 1, 8, 6), (0, 1))
     """
     adapter = load_alone(path)
     return stack(

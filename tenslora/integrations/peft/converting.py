@@ -24,7 +24,16 @@ _PREFIX = "base_model."
 
 @dataclass(frozen=True)
 class Converted:
-    """What :func:`convert_bank` wrote: the folder, where the bank stands there, and its tensors."""
+    """What :func:`convert_bank` wrote: the folder, where the bank stands there, and its tensors.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> print(Converted(Path("adapter"), "first_layer", 2))
+    2 tensors in adapter, with bank='first_layer'
+    >>> Converted(Path("adapter"), "tuner", 2).to_dict()
+    {'path': 'adapter', 'bank': 'tuner', 'tensors': 2}
+    """
 
     path: Path
     bank: str
@@ -58,6 +67,18 @@ def convert_bank(path: str | Path, out: str | Path, *, to: str) -> Converted:
         cores that its site map tells of, E616 where ``out`` cannot be written.
     ValueError
         ``to`` is another word.
+
+    Examples
+    --------
+    >>> import tempfile, peft, torch, tenslora as tl
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    >>> config = tl.TensLoraConfig(family="lora", ranks=2, target_modules=["0", "1"])
+    >>> model = peft.get_peft_model(model, config)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save_pretrained(f"{folder}/tuner")
+    ...     made = convert_bank(f"{folder}/tuner", f"{folder}/layer", to="first_layer")
+    >>> made.bank, made.tensors
+    ('first_layer', 2)
     """
     if to not in HOUSES:
         raise ValueError(f"to={to!r} is none of {', '.join(HOUSES)}")

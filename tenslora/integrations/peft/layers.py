@@ -54,7 +54,19 @@ class Place(nn.Module):
 
 
 class TensLoraLinear(nn.Module, BaseTunerLayer):
-    """A linear layer with the adapters that cover it."""
+    """A linear layer with the adapters that cover it.
+
+    Examples
+    --------
+    >>> import peft, torch, tenslora as tl
+    >>> config = tl.TensLoraConfig(family="lora", ranks=2, target_modules=["0"])
+    >>> model = peft.get_peft_model(torch.nn.Sequential(torch.nn.Linear(8, 6)), config)
+    >>> layer = model.base_model.model[0]
+    >>> type(layer).__name__, type(layer.base_layer).__name__, layer.active_adapters
+    ('TensLoraLinear', 'Linear', ['default'])
+    >>> layer(torch.ones(3, 8)).shape
+    torch.Size([3, 6])
+    """
 
     adapter_layer_names: tuple[str, ...] = ("tenslora_places",)
     other_param_names = ()

@@ -39,6 +39,17 @@ class TensLoraModel(BankTuner):
 
     A bank is ``tuner.tenslora_<out>x<in>[adapter]``: PEFT's own code then finds the name of the
     adapter where it looks for it, and a checkpoint holds ``base_model.tenslora_768x768.A``.
+
+    Examples
+    --------
+    >>> import peft, torch, tenslora as tl
+    >>> config = tl.TensLoraConfig(family="lora", ranks=2, target_modules=["0", "1"])
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    >>> model = peft.get_peft_model(model, config)
+    >>> type(model.base_model).__name__
+    'TensLoraModel'
+    >>> sorted(name for name, p in model.named_parameters() if p.requires_grad)
+    ['base_model.tenslora_8x8.default.A', 'base_model.tenslora_8x8.default.B']
     """
 
     #: PEFT would refuse every configuration where it is true; see `check_house`.
