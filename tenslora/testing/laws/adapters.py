@@ -32,6 +32,12 @@ def law_adapter(bound: Bound, *, seed: int = 0) -> None:
     ----------
     bound : a family with sizes.
     seed : of the values.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> tied = tl.family("W[layer out in] = B[layer out r] A[r in]", init={"B": "zeros"})
+    >>> law_adapter(tied.bind({"layer": 2, "out": 3, "in": 4}, r=2))  # nothing is said: it holds
     """
     import torch
 

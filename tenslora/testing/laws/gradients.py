@@ -28,6 +28,12 @@ def law_derivatives(bound: Bound, *, seed: int = 0) -> None:
     ----------
     bound : a family with sizes.
     seed : of values and directions.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> lora = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+    >>> law_derivatives(lora.bind({"out": 3, "in": 4}, r=2))  # nothing is said: it holds
     """
     network, sizes = bound.network, bound.sizes
     cores, directions = numbers(network, sizes, seed), numbers(network, sizes, seed + 1)
@@ -65,6 +71,12 @@ def law_gradients(bound: Bound, *, seed: int = 0) -> None:
     ----------
     bound : a family with sizes.
     seed : of the values.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> lora = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+    >>> law_gradients(lora.bind({"out": 3, "in": 4}, r=2))  # nothing is said: it holds
     """
     import torch
 
@@ -105,6 +117,13 @@ def law_backends(bound: Bound, *, backends: Sequence[str] | None = None, seed: i
     bound : a family with sizes.
     backends : which to try; ``None`` for numpy and those that are installed.
     seed : of the values.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> lora = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+    >>> bound = lora.bind({"out": 3, "in": 4}, r=2)
+    >>> law_backends(bound, backends=["numpy", "torch"])  # nothing is said: it holds
     """
     network, sizes = bound.network, bound.sizes
     generator = np.random.default_rng((seed, 4))

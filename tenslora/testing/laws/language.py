@@ -62,6 +62,13 @@ def law_canonical(bound: Bound, *, seed: int = 0) -> None:
     ----------
     bound : a family with sizes.
     seed : of the other way to write it.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> equation = "W[out in] = B[out r] A[r in] + C[out s] D[s in]"
+    >>> two = tl.family(equation, init={"B": "zeros", "C": "zeros"})
+    >>> law_canonical(two.bind({"out": 3, "in": 4}, r=2, s=1))  # nothing is said: it holds
     """
     network, cores = bound.network, numbers(bound.network, bound.sizes, seed)
     canonical = network.canonical()

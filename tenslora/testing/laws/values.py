@@ -24,6 +24,14 @@ def law_counts(bound: Bound, *, seed: int = 0) -> None:
     ----------
     bound : a family with sizes.
     seed : of the drawn start.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> bound = tl.resolve("vera").bind({"layer": 2, "proj": 1, "out": 3, "in": 4}, r=2)
+    >>> law_counts(bound)  # the counts below are those of the arrays
+    >>> bound.trainable_parameters, bound.frozen_parameters
+    (10, 14)
     """
     arrays = bound.arrays(seed)
     equal("5", bound, "the cores", list(arrays), list(bound.network.cores))
@@ -49,6 +57,12 @@ def law_start(bound: Bound, *, seed: int = 0) -> None:
     ----------
     bound : a family with sizes.
     seed : of the start.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> lora = tl.family("W[out in] = B[out r] A[r in]", init={"B": "zeros"})
+    >>> law_start(lora.bind({"out": 3, "in": 4}, r=2))  # W is zero, the gradient of B is not
     """
     network, sizes, family = bound.network, bound.sizes, bound.family
     arrays = bound.arrays(seed)
