@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
 from tenslora.algebra.dimension import dimension
-from tenslora.algebra.drawn import drawn_arrays, evaluate
+from tenslora.algebra.drawn import MOST_ENTRIES, drawn_arrays, evaluate, largest_array
 from tenslora.algebra.limits import Limits
 from tenslora.algebra.redundancy import rank_cap
 from tenslora.errors import SizeError
@@ -136,6 +136,8 @@ def _dimension(known: Known, sizes: Mapping[str, int], seed: int) -> int | None:
     Values of rules are used without their scale where that changes no dimension.
     """
     network, frozen, limits = known
+    if largest_array(network, sizes) > MOST_ENTRIES:
+        return None
     arrays = drawn_arrays(network, sizes, limits, seed)
     if _absorbed(network, frozen, limits):
         arrays |= {name: arrays[name] / scale for name, scale in limits.scales.items()}
@@ -143,7 +145,13 @@ def _dimension(known: Known, sizes: Mapping[str, int], seed: int) -> int | None:
         return None  # what is small would be taken for zero
     fixed = {name: array for name, array in arrays.items() if name in frozen}
     free = {name: array for name, array in arrays.items() if name not in frozen}
-    return dimension(lambda held: evaluate(network, sizes, {**fixed, **held}), free, seed)
+    large = {name: abs(array) for name, array in fixed.items()}
+    return dimension(
+        lambda held: evaluate(network, sizes, {**fixed, **held}),
+        free,
+        seed,
+        lambda held: evaluate(network, sizes, {**large, **held}),
+    )
 
 
 def _absorbed(network: Network, frozen: frozenset[str], limits: Limits) -> bool:

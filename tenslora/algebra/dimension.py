@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tenslora.algebra.drawn import is_lost
+
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
+
+    #: A function of arrays by name.
+    Value = Callable[[Mapping[str, Array]], Array]
 
 __all__ = ["dimension"]
 
@@ -20,12 +25,16 @@ _SURE, _ROUNDING = 1e-6, 1e-13  # of the largest singular value: not zero above,
 
 
 def dimension(
-    value: Callable[[Mapping[str, Array]], Array], arrays: Mapping[str, Array], seed: int = 0
+    value: Value,
+    arrays: Mapping[str, Array],
+    seed: int = 0,
+    summands: Value | None = None,
 ) -> int | None:
     """Return the rank of the derivative of ``value`` by all entries of ``arrays``.
 
     At drawn arrays it is the dimension of the set of all values, since ``value`` is a polynomial
-    with real coefficients; it has to take complex arrays as well.
+    with real coefficients; it has to take complex arrays as well. Where its terms may cancel,
+    ``summands`` is the same polynomial with the size of each coefficient.
     Where there are more entries than values, the derivative is taken in drawn directions, a few
     more than there are values: the rank is the same.
 
@@ -33,7 +42,7 @@ def dimension(
     -------
     The rank, or ``None`` where the derivative would have more than four million entries, or where
     numbers do not tell: a singular value between 1e-13 and 1e-6 of the largest is neither surely
-    zero nor surely not.
+    zero nor surely not, and neither is a derivative that is rounding beside its summands.
 
     Examples
     --------
@@ -51,6 +60,12 @@ def dimension(
     if at.size * count > _MOST or not arrays:
         return None if arrays else 0
     generator = np.random.default_rng(seed)
+
+    def along(direction: Array, function: Value, at: Mapping[str, Array]) -> Array:
+        step = _laid(1j * _STEP * direction, arrays)
+        moved = function({name: array + step[name] for name, array in at.items()})
+        return np.asarray(moved.imag.ravel() / _STEP)
+
     columns = []
     for n in range(count):
         if count == entries:
@@ -58,9 +73,11 @@ def dimension(
             direction[n] = 1.0
         else:
             direction = generator.normal(size=entries)
-        step = _laid(1j * _STEP * direction, arrays)
-        moved = value({name: array + step[name] for name, array in arrays.items()})
-        columns.append(moved.imag.ravel() / _STEP)
+        columns.append(along(direction, value, arrays))
+    if summands is not None:
+        sizes = {name: np.abs(array) for name, array in arrays.items()}
+        if is_lost(np.array(columns), along(np.ones(entries), summands, sizes)):
+            return None
     values = np.linalg.svd(np.array(columns), compute_uv=False)
     rank = int((values > _SURE * values.max()).sum()) if values.max() > 0 else 0
     return rank if rank == int((values > _ROUNDING * values.max()).sum()) else None

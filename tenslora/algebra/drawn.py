@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tenslora.algebra.limits import UNLIMITED, Limits
-from tenslora.spec import Core, Network, core_shape
+from tenslora.spec import Core, Network, core_shape, slot_size
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["drawn_arrays", "evaluate"]
+__all__ = ["MOST_ENTRIES", "drawn_arrays", "evaluate", "is_lost", "largest_array", "summands"]
+
+#: Of a core or of W, above which no counterexample is looked for.
+MOST_ENTRIES = 1_000_000
+
+_LOST = 1e-8  # of the summands
 
 
 def drawn_arrays(
@@ -53,6 +59,36 @@ def evaluate(network: Network, sizes: Mapping[str, int], arrays: Mapping[str, Ar
             operands += [np.ones(sizes[index]), [labels[index]]]
         total = total + np.einsum(*operands, target, optimize="greedy")
     return np.asarray(total)
+
+
+def largest_array(network: Network, sizes: Mapping[str, int]) -> int:
+    """Return the number of entries of the largest core, or of W where it is larger.
+
+    >>> from tenslora.spec import parse
+    >>> largest_array(parse("W[out in] = B[out r] A[r in]"), {"out": 2, "in": 3, "r": 4})
+    12
+    """
+    cores = (network.target, *network.cores.values())
+    return max(math.prod(slot_size(slot, sizes) for slot in core.slots) for core in cores)
+
+
+def summands(network: Network, sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> Array:
+    """Return W with the size of every summand in its place: none of them cancels another."""
+    import numpy as np
+
+    return evaluate(network, sizes, {name: np.abs(array) for name, array in arrays.items()})
+
+
+def is_lost(found: Array, summed: Array) -> bool:
+    """Whether numbers are so small beside their summands that rounding may have left them of 0.
+
+    >>> import numpy as np
+    >>> is_lost(np.array([1e-16]), np.ones(1)), is_lost(np.array([0.1]), np.ones(1))
+    (True, False)
+    """
+    import numpy as np
+
+    return bool(np.abs(found).max() < _LOST * summed.max())
 
 
 def _constant(core: Core, sizes: Mapping[str, int]) -> Array:

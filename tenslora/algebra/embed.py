@@ -287,15 +287,16 @@ class _Known:
         found.notes.append(f"{count} ways to size its parts are refuted")
         return None
 
-    def nests(self, *networks: Network) -> bool:
+    def nests(self, special: Network, general: Network) -> bool:
         """Whether a W cut to smaller sizes is one of the same network at these, and all are such.
 
         What is refuted at some sizes is then refuted at larger ones. An ``eye`` ties sizes to each
-        other, and the values of rules change with them.
+        other, and the values of rules and the ranks that weights have change with them.
         """
-        terms = (term for network in networks for term in network.terms)
+        terms = (*special.terms, *general.terms)
         eyes = any(core.name == "eye" for term in terms for core in term.cores)
-        return not (eyes or self.limits_special.given or self.limits_general.given)
+        given = self.limits_special.given or self.limits_general.given
+        return not (eyes or given or self.limits_general.words(general))
 
     def refute(
         self, way: _Way, general: Network | None = None, *, cheap: bool = False

@@ -19,7 +19,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tenslora.algebra.bounded import exceeds
-from tenslora.algebra.drawn import drawn_arrays, evaluate
+from tenslora.algebra.drawn import (
+    MOST_ENTRIES,
+    drawn_arrays,
+    evaluate,
+    is_lost,
+    largest_array,
+    summands,
+)
 from tenslora.algebra.limits import UNLIMITED, Limits
 from tenslora.algebra.routing import Graph
 from tenslora.errors import SizeError
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Refutation", "refute_networks"]
 
-_SIZE = 3  # a prime: of every index and rank in a counterexample
+_SIZES = 3, 2  # primes: of every index and rank in a counterexample, the second where 3 is much
 
 
 @dataclass(frozen=True)
@@ -115,20 +122,32 @@ def refute_networks(
     >>> print(refute_networks(lora, tied).reason)
     no core of the larger network carries 'layer'; here W differs along it
     """
-    sizes = dict.fromkeys(special.indices, _SIZE)
-    sizes.update({b: min(_SIZE, n) for b, n in limits_special.most(special, sizes).items()})
-    try:
-        sizes = complete_sizes(special, sizes)
-    except SizeError:  # one array with groups of different lengths: equal sizes do not fit
+    sizes = _primes(special, limits_special)
+    if sizes is None:
         return None
     arrays = drawn_arrays(special, sizes, limits_special, seed)
     drawn = evaluate(special, sizes, arrays)
+    if is_lost(drawn, summands(special, sizes, arrays)):
+        return None
     for law, reason in chain(_tied(drawn, special, general), _parts(drawn, special, general)):
         return Refutation(special, general, law, reason, sizes, seed)
     one = special, frozenset(frozen_special), limits_special
     two = general, frozenset(frozen_general), limits_general
     for reason, chosen in exceeds(one, two, seed, prime) if dimensions else ():
         return Refutation(special, general, "dimension", reason, chosen, seed)
+    return None
+
+
+def _primes(special: Network, limits: Limits) -> dict[str, int] | None:
+    """Return one prime as the size of every index and rank, as far as a rank can have it."""
+    for size in _SIZES:
+        sizes = dict.fromkeys(special.indices, size)
+        sizes.update({b: min(size, n) for b, n in limits.most(special, sizes).items()})
+        if largest_array(special, sizes) <= MOST_ENTRIES:
+            try:
+                return complete_sizes(special, sizes)
+            except SizeError:  # one array with groups of different lengths: equal sizes do not fit
+                return None
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,20 +21,20 @@ __all__ = ["limits_of"]
 
 _DRAWN = frozenset({"normal", "uniform", "kaiming", "xavier", "orthogonal"})
 _WAVES = frozenset({"cos", "sin"})
-_SVD = frozenset({"svd", "root_svd"})
 
 
 def limits_of(family: Family) -> Limits:
     """Return which frozen cores have the value of a rule, and which ranks are bounded by them.
 
     - A frozen core that a random rule draws may be any constant, though ``orthogonal`` draws none
-      but orthonormal columns: what is proved is about the W that cores can hold.
+      but orthonormal columns: what is proved is about the W that cores can hold. ``normal(0)`` is
+      zeros.
     - One with another rule has that value: ``circulant``, ``cos``, ``ones``, a copy of such a core.
     - Of several that are drawn as one, such as ``B`` and ``C`` with ``copy(B)``, one may be any
       constant, and the others are it.
     - One that the family takes from the weights may be any constant too, not singular vectors
       alone, at a rank that weights have: an SVD has no more of them than the smaller side of the
-      weight, a HOSVD no more than each mode.
+      weight, a tensor train no more than either side of a cut, a HOSVD no more than each mode.
 
     Examples
     --------
@@ -45,7 +46,7 @@ def limits_of(family: Family) -> Limits:
     """
     started = set() if family.start is None else set(family.start.cores)
     given = {
-        core: str(rule)
+        core: "zeros" if rule.is_zero else str(rule)
         for core, rule in family.init.items()
         if core in family.frozen and core not in started and _is_given(rule, started)
     }
@@ -80,7 +81,7 @@ def limits_of(family: Family) -> Limits:
 
 def _is_given(rule: InitRule, started: set[str]) -> bool:
     kind = rule.kind if rule.base is None else rule.base.kind
-    return kind not in _DRAWN and rule.of not in started
+    return (rule.is_zero or kind not in _DRAWN) and rule.of not in started
 
 
 def _scale(rule: InitRule) -> float | None:
@@ -124,28 +125,65 @@ def _bounds(
     for name in (name for name in network.cores if name in family.frozen):
         core, kind = network.cores[name], family.init[name].kind
         slot = core.slots[-1] if kind == "circulant" else _bonds(core, network)
-        if kind == "circulant" and len(slot) == 1 and _bonds(core, network) == slot:
+        if kind == "circulant" and _bonds(core, network) == slot and _only_with(core, network):
             blocks = core.slots[:-1]  # of the target; a side of 1 may have gone
             rows_and_columns = sum(slot_size(s, sizes) for s in blocks) + 2 - len(blocks)
             named = " ".join([kind, *map(format_slot, blocks)])
             yield slot[0], named, rows_and_columns - 1
         elif kind in _WAVES and len(slot) == 1:
             yield slot[0], "waves", rows * columns
-    start = family.start
-    if start is None or not family.frozen.issuperset(start.cores):
-        return
-    cores = [network.cores[name] for name in start.cores]
-    if start.kind in _SVD:
-        for bond in (bond for core in cores for bond in _bonds(core, network)):
-            yield bond, "svd", min(rows, columns)
-    elif start.kind == "hosvd":
-        middle, *factors = cores
-        alone = {s for s in network.sites if all(s in core.indices for core in cores)}
-        each = f" for each {' '.join(s for s in network.sites if s in alone)}" if alone else ""
-        for factor, inner in zip(factors, _bonds(middle, network), strict=True):
-            held = [i for i in factor.indices if i not in alone and i not in network.bonds]
-            for bond in (*_bonds(factor, network), inner):
-                yield bond, f"hosvd {' '.join(held)}{each}", math.prod(sizes[i] for i in held)
+    if family.start is not None:
+        cores = [network.cores[name] for name in family.start.cores]
+        for core, bond, word, size in _STARTS[family.start.kind](cores, network, sizes):
+            if core.name in family.frozen:
+                yield bond, word, size
+
+
+def _only_with(core: Core, network: Network) -> bool:
+    """Whether the one bond in the last slot of a core stands in no term without the core.
+
+    In another term a larger rank could add something.
+    """
+    bonds = core.slots[-1]
+    return len(bonds) == 1 and all(
+        core in term.cores for term in network.terms if bonds[0] in term.indices
+    )
+
+
+#: A core that a start fills, one of its bonds, what bounds it, and the largest rank.
+_Bound = tuple[Core, str, str, int]
+
+
+def _by_svd(cores: list[Core], network: Network, sizes: Mapping[str, int]) -> Iterator[_Bound]:
+    most = min(slot_size(slot, sizes) for slot in (network.output, network.input))
+    for core in cores:
+        for bond in _bonds(core, network):
+            yield core, bond, "svd", most
+
+
+def _by_train(cores: list[Core], network: Network, sizes: Mapping[str, int]) -> Iterator[_Bound]:
+    target = set(network.features)
+    held = [[i for i in core.indices if i in target] for core in cores]
+    for n, (one, two) in enumerate(itertools.pairwise(cores), 1):
+        sides = [[i for part in parts for i in part] for parts in (held[:n], held[n:])]
+        most = min(math.prod(sizes[i] for i in side) for side in sides)
+        for bond in set(_bonds(one, network)).intersection(_bonds(two, network)):
+            for core in (one, two):
+                yield core, bond, f"train {' '.join(sides[0])}", most
+
+
+def _by_hosvd(cores: list[Core], network: Network, sizes: Mapping[str, int]) -> Iterator[_Bound]:
+    middle, *factors = cores
+    alone = {s for s in network.sites if all(s in core.indices for core in cores)}
+    each = f" for each {' '.join(s for s in network.sites if s in alone)}" if alone else ""
+    for factor, inner in zip(factors, _bonds(middle, network), strict=True):
+        held = [i for i in factor.indices if i not in alone and i not in network.bonds]
+        most = math.prod(sizes[i] for i in held)
+        for core, bond in (*((factor, b) for b in _bonds(factor, network)), (middle, inner)):
+            yield core, bond, f"hosvd {' '.join(held)}{each}", most
+
+
+_STARTS = {"svd": _by_svd, "root_svd": _by_svd, "tt_svd": _by_train, "hosvd": _by_hosvd}
 
 
 def _bonds(core: Core, network: Network) -> tuple[str, ...]:

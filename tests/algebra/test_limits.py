@@ -354,3 +354,69 @@ def test_no_dimension_is_told_where_a_scale_is_no_core_s():
     cores = {"a": np.array([1.0]), "b": np.array([1.0])}
     assert dimension(lambda held: np.array([held["a"], 1e-10 * held["b"]]), cores) is None
     assert dimension(lambda held: np.array([held["a"], 1e-3 * held["b"]]), cores) == 2
+
+
+@pytest.mark.parametrize("rule", ["normal(0)", "uniform(0)", "const(0)", "copy(B)"])
+def test_a_rule_that_draws_nothing_but_zeros_leaves_no_choice(rule):
+    init = {"F": rule, "a": "normal(1)", "B": "normal(0)"}
+    text = "W[out in] = F[out] a[in]" + (" + B[out] a[in]" if "copy" in rule else "")
+    used = {core: one for core, one in init.items() if f"{core}[" in text}
+    nothing = tl.family(text, init=used, frozen=set(used) - {"a"}, starts_nonzero=True)
+    assert limits_of(nothing).given["F"] == "zeros"
+    assert isinstance(tl.embeds(DRAWN_ONCE, nothing), Refutation)
+    more = tl.family(
+        "W[out in] = F[out r] A[r in] + b[out] a[in]",
+        init={"F": "normal(0)", "b": "zeros"},
+        frozen="F",
+    )
+    assert isinstance(tl.embeds(more, "W[out in] = b[out] a[in]"), Undecided)  # W = b a
+
+
+def test_the_rank_of_a_circulant_pattern_may_be_one_of_another_term():
+    """The second term holds everything at a rank above that of the pattern: c = 0."""
+    both = tl.family(
+        "W[layer o i] = c[k] E[o i k] + B[o k] A[i k] L[layer k]",
+        init={"E": "circulant", "c": "zeros", "L": "zeros"},
+        frozen="E",
+    )
+    assert limits_of(both).words(both.network) == {}
+    assert isinstance(tl.embeds("W[layer o i] = T[layer o i]", both), Undecided)
+    apart = tl.family(
+        "W[layer o i] = c[k] E[o i k] + d[layer k] E[o i k]",
+        init={"E": "circulant", "c": "zeros", "d": "zeros"},
+        frozen="E",
+    )
+    assert limits_of(apart).words(apart.network) == {"k": "circulant o i"}
+
+
+HALF = {
+    "svd(U, V)": ("W[layer out in] = U[layer out s] V[layer s in]", "U", "s", "out", "svd"),
+    "tt_svd(G, H)": (
+        "W[layer (o1 o2) (i1 i2)] = G[layer o1 i1 a] H[layer a o2 i2]",
+        "G", "a", "o1*i1", "train o1 i1"),
+    "hosvd(G, U, V)": (
+        "W[layer out in] = G[layer a b] U[layer out a] V[layer in b]",
+        "U", "a", "out", "hosvd out for each layer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("start", HALF)
+def test_what_one_frozen_core_has_from_the_weights_bounds_its_rank(start):
+    """By hand, 4 by 2: of the two singular vectors no W comes that has more than two rows."""
+    text, frozen, bond, rank, word = HALF[start]
+    half = tl.family(text, frozen=frozen, start=start, starts_nonzero=True)
+    limits = limits_of(half)
+    assert limits.words(half.network) == {bond: word}
+    sizes = {**dict.fromkeys(half.network.indices, 2), "out": 4, "o1": 4}
+    assert limits.most(half.network, sizes)[bond] == {"svd": 2, "train o1 i1": 4}.get(word, 4)
+    full = f"{half.network.target} = T[{' '.join(half.network.target.indices)}]"
+    verdict = tl.embeds(full, half)
+    if word == "svd":
+        assert "to 4 dimensions at any ranks; here W has 8" in verdict.reason
+    elif word.startswith("train"):  # of one part each there is no cut
+        assert verdict.parts["o1"] == verdict.parts["i1"] == ()
+    else:
+        assert isinstance(verdict, Undecided)
+        assert f"rank {bond} of {half.network} would be {rank}; {word} bounds it" in str(verdict)
+    every = tl.family(text, start=start, starts_nonzero=True)
+    assert limits_of(every).words(every.network) == {}
