@@ -179,10 +179,11 @@ def pytest_sessionstart(session: Any) -> None:
 
     PEFT's tests ask it whether ``inject_adapter_in_model`` refuses the method; with
     ``bank="first_layer"`` it does not, which tests/integrations/peft/test_first_layer.py covers.
+    And some of them save pickled files and read them again, which is refused by default.
     """
     from tenslora.integrations.peft import TensLoraModel
 
-    TensLoraModel.uses_shared_state = True
+    TensLoraModel.uses_shared_state = TensLoraModel.reads_pickles = True
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> Any:

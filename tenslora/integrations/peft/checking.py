@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
 from peft.utils.other import AuxiliaryTrainingWrapper
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from tenslora.errors import StateError
+from tenslora.integrations.peft.loading import Loading
+from tenslora.integrations.peft.reading import FLOATS, Told, opened, tell
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
+from tenslora.nn.exact import is_finite
+from tenslora.nn.shards import is_sharded
 
-__all__ = ["check_file", "check_state", "core_name"]
+__all__ = ["check_loading", "check_state", "core_name"]
 
-_FILE = "adapter_model.safetensors"
+_Shapes = Mapping[str, tuple[int, ...]]
+
 _ROOT, _MODEL = "base_model.", "base_model.model."
 #: What PEFT and FSDP put into the names of modules that they wrap.
 _WRAPPED = (".base_layer", ".original_module", ".modules_to_save", "_fsdp_wrapped_module.")
@@ -31,35 +34,35 @@ def core_name(house: str, group: str, path: str, core: str) -> str:
     return f"{owner}tenslora_{group}.{core}"
 
 
-def check_file(config: Any, model: nn.Module, design: Design) -> None:
-    """Check the file that PEFT is going to read, where the configuration was read beside it.
-
-    The shape of a module that was saved whole is left to PEFT, which may be told to ignore it.
+def check_loading(
+    loading: Loading, config: Any, model: nn.Module, design: Design, *, pickles: bool
+) -> None:
+    """Check what PEFT or transformers is going to read, before the model is changed.
 
     Raises
     ------
     StateError
-        E610 for a file that is not whole; E612 for missing or unknown tensors; E613 for shapes.
+        E610 for a file that is missing, pickled or not whole; E612 for missing or unknown tensors;
+        E613 for shapes, and for cores that are not of finite floating-point numbers.
     """
-    path = _locate(config.source)
-    if path is None or config.site_map is None:
-        return
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        what = f"{path} is no whole safetensors file: {error}"
-        raise StateError("E610", what, advice="Copy or save it again.") from None
     cores = {
         _ROOT + core_name(config.bank, group.name, group.sites[0].path, core): shape
         for group in design.groups
         for core, shape in group.bound.shapes.items()
         if config.save_frozen or core not in design.family.frozen
     }
-    heads = {_MODEL + name for name in _saved_whole(model, config.modules_to_save or ())}
-    base = {_MODEL + name for name in _names(model)}
-    unknown = {name for name in found if _plain(name) not in cores.keys() | heads | base}
-    _compare(path, found, cores, (cores.keys() | heads) - found.keys(), unknown)
+    heads = {_MODEL + n: s for n, s in _saved_whole(model, config.modules_to_save or ())}
+    others = {**{_MODEL + n: s for n, s in _shapes(model)}, **heads}
+    with opened(loading, pickles=pickles) as source:
+        if source is None:
+            return
+        where, told = source
+        found = {_named(name, loading): value for name, value in told.items()}
+        unknown = {name for name in found if _plain(name) not in cores.keys() | others.keys()}
+        _compare(where, found, cores, (cores.keys() | heads.keys()) - found.keys(), unknown)
+        if not loading.any_shape:
+            plain = {_plain(name): value for name, value in found.items()}
+            _check_shapes(where, {n: plain[n] for n in plain.keys() & others.keys()}, others)
 
 
 def check_state(model: nn.Module, banks: Iterable[Bank], values: Mapping[str, Tensor]) -> None:
@@ -68,7 +71,8 @@ def check_state(model: nn.Module, banks: Iterable[Bank], values: Mapping[str, Te
     Raises
     ------
     StateError
-        E612 for missing or unknown tensors; E613 for shapes.
+        E612 for missing or unknown tensors; E613 for shapes, and for cores that are not of finite
+        floating-point numbers.
     """
     paths = {module: _plain(path) for path, module in model.named_modules()}
     cores = {
@@ -77,16 +81,31 @@ def check_state(model: nn.Module, banks: Iterable[Bank], values: Mapping[str, Te
         if bank in paths
         for name in bank.state_dict()
     }
-    found = {_plain(name): tuple(value.shape) for name, value in values.items()}
-    known = {*cores, *_names(model)}
+    found = {_plain(name): value for name, value in tell(values).items()}
+    known = {*cores, *dict(_shapes(model))}
     unknown = {n for n in found if n not in known and n.removeprefix(_MODEL) not in known}
     _compare("the state dict", found, cores, cores.keys() - found.keys(), unknown)
 
 
+def _named(name: str, loading: Loading) -> str:
+    """The name of a tensor as PEFT is going to read it; given tensors may have the model's own."""
+    if loading.tensors is not None and not name.startswith(_ROOT):
+        return _MODEL + name
+    if not loading.key_mapping:
+        return name
+    prefix = _MODEL if name.startswith(_MODEL) else _ROOT
+    rest = name.removeprefix(prefix)
+    for pattern, replacement in loading.key_mapping.items():
+        made, count = re.subn(pattern, replacement, rest)
+        if count:
+            return prefix + made
+    return name
+
+
 def _compare(
     where: str,
-    found: Mapping[str, tuple[int, ...]],
-    cores: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, Told],
+    cores: _Shapes,
     missing: AbstractSet[str],
     unknown: AbstractSet[str],
 ) -> None:
@@ -97,39 +116,46 @@ def _compare(
     ]
     if parts:
         raise StateError("E612", f"{where} has {' and '.join(parts)}", advice=_ADVICE)
-    for name, shape in cores.items():
-        if found[name] != shape:
-            what = f"{where}: {name} has shape {found[name]}, and {shape} is due"
+    _check_shapes(where, {name: found[name] for name in cores}, cores)
+    for name in cores:
+        _check_numbers(where, name, found[name])
+
+
+def _check_shapes(where: str, found: Mapping[str, Told], due: _Shapes) -> None:
+    for name, value in found.items():
+        if value.shape != due[name]:
+            what = f"{where}: {name} has shape {value.shape}, and {due[name]} is due"
             raise StateError("E613", what, advice=_ADVICE)
 
 
-def _locate(source: tuple[str, str | None, dict[str, Any]] | None) -> str | None:
-    """The file of tensors beside a configuration; of the hub's, PEFT reads the same copy later."""
-    if source is None:
-        return None
-    name, subfolder, options = source
-    if Path(name).is_dir():
-        path = Path(name, subfolder or "", _FILE)
-        return str(path) if path.is_file() else None
-    try:
-        found: Any = hf_hub_download(name, _FILE, subfolder=subfolder, **options)
-    except (OSError, ValueError):  # PEFT looks for other files, and tells what it cannot find
-        return None
-    return str(found)
+def _check_numbers(where: str, name: str, value: Told) -> None:
+    if value.dtype not in FLOATS:
+        what = f"{where}: {name} is of {value.dtype}, and floating-point numbers are due"
+        raise StateError("E613", what, advice=_ADVICE)
+    numbers = value.read()
+    if not (numbers.is_meta or is_sharded(numbers) or is_finite(numbers)):
+        what = f"{where}: {name} has numbers that are not finite"
+        raise StateError("E613", what, advice="Training diverged: take an earlier checkpoint.")
 
 
-def _saved_whole(model: nn.Module, endings: Iterable[str]) -> Iterator[str]:
-    """The names of the tensors of `modules_to_save`, which PEFT finds by how their paths end."""
+def _saved_whole(model: nn.Module, endings: Iterable[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The tensors of `modules_to_save`, which PEFT finds by how their paths end."""
     for path, module in model.named_modules():
         if path.endswith(tuple(endings)) and _plain(path) == path:
             wrapped = isinstance(module, AuxiliaryTrainingWrapper)
             whole: Any = module.original_module if wrapped else module
-            yield from (f"{path}.{name}" for name in whole.state_dict())
+            for name, value in whole.state_dict(keep_vars=True).items():
+                yield f"{path}.{name}", _shape(value)
 
 
-def _names(model: nn.Module) -> Iterator[str]:
+def _shapes(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
     for found in (model.named_parameters, model.named_buffers):
-        yield from (_plain(name) for name, _ in found(remove_duplicate=False))
+        for name, value in found(remove_duplicate=False):
+            yield _plain(name), _shape(value)
+
+
+def _shape(value: Tensor) -> tuple[int, ...]:
+    return tuple(getattr(value, "ds_shape", value.shape))  # DeepSpeed leaves an empty one in place
 
 
 def _plain(name: str) -> str:

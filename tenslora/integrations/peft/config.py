@@ -149,30 +149,6 @@ class TensLoraConfig(PeftConfig):
             raise AttachError("E531", what, advice="Install peft 0.21 or later.")
         self.resolved: dict[str, Any] | None = None  # the site map on the last model
         self.places: frozenset[str] | None = None  # its modules
-        #: where it was read: the folder or the hub's id, the subfolder, options of a download
-        self.source: tuple[str, str | None, dict[str, Any]] | None = None
-
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **options: Any
-    ) -> TensLoraConfig:
-        """Read ``adapter_config.json``, and keep where: the tensors there are checked later.
-
-        Parameters
-        ----------
-        pretrained_model_name_or_path : a folder, or an id of the hub.
-        subfolder : a folder in it.
-        options : of a download, such as ``revision`` or ``token``.
-
-        Raises
-        ------
-        TensloraError
-            As the constructor.
-        """
-        name = str(pretrained_model_name_or_path)
-        made: TensLoraConfig = super().from_pretrained(name, subfolder=subfolder, **options)
-        made.source = (name, subfolder, cls._split_kwargs(options)[0])
-        return made
 
     @property
     def equation(self) -> Family:

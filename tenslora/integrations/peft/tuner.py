@@ -15,7 +15,7 @@ from peft.utils.integrations import init_empty_weights
 from torch import Tensor, nn
 
 from tenslora.integrations.peft.banktuner import BankTuner
-from tenslora.integrations.peft.checking import check_file, check_state
+from tenslora.integrations.peft.checking import check_loading, check_state
 from tenslora.integrations.peft.configs import Configs
 from tenslora.integrations.peft.housing import (
     check_house,
@@ -26,6 +26,7 @@ from tenslora.integrations.peft.housing import (
     left_as_it_was,
 )
 from tenslora.integrations.peft.layers import Place, TensLoraLinear
+from tenslora.integrations.peft.loading import find_loading
 from tenslora.integrations.peft.making import new_banks, set_layout
 from tenslora.integrations.peft.placing import no_match, place, site_map, unwrapped
 from tenslora.nn.bank import Bank
@@ -54,6 +55,8 @@ class TensLoraModel(BankTuner):
 
     #: PEFT would refuse every configuration where it is true; see `check_house`.
     uses_shared_state = False
+    #: Leave ``adapter_model.bin`` to PEFT, which unpickles it; by default it is refused.
+    reads_pickles = False
     prefix = "tenslora_"
     tuner_layer_cls = TensLoraLinear
     target_module_mapping: Any = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
@@ -124,7 +127,9 @@ class TensLoraModel(BankTuner):
             if design is None:
                 return {}
             check_name(self, adapter_name, design)
-            check_file(config, model, design)
+            loading = find_loading(adapter_name)
+            if loading is not None:
+                check_loading(loading, config, model, design, pickles=self.reads_pickles)
             with init_empty_weights() if empty else nullcontext():
                 banks = new_banks(model, design, adapter_name, config)
             config.places = frozenset(site.path for site in design.sites)

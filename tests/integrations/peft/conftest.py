@@ -153,3 +153,40 @@ def randomize(model: nn.Module, name: str = "default", seed: int = 1, std: float
 @pytest.fixture(name="randomize")
 def randomize_fixture() -> Callable[..., None]:
     return randomize
+
+
+class Snapshot:
+    """All that a mistake has to leave alone: numbers bit for bit, modules, hooks, flags."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.before = model, self._look(model)
+
+    @staticmethod
+    def _look(model: nn.Module) -> dict[str, Any]:
+        tables = ("_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks")
+        return {
+            "modules": {name: (id(m), type(m)) for name, m in model.named_modules()},
+            "parameters": {n: (id(p), p.requires_grad) for n, p in model.named_parameters()},
+            "hooks": {n: [list(vars(m)[t]) for t in tables] for n, m in model.named_modules()},
+            "training": [m.training for m in model.modules()],
+            "configs": list(getattr(model, "peft_config", ())),
+            "bits": {
+                name: (value.dtype, value.shape, value.contiguous().view(torch.uint8).clone())
+                for name, value in model.state_dict().items()
+                if value.ndim
+            },
+        }
+
+    def check(self) -> None:
+        before, after = dict(self.before), self._look(self.model)
+        bits, now = before.pop("bits"), after.pop("bits")
+        assert before == after
+        assert bits.keys() == now.keys()
+        for name, (*kind, value) in bits.items():
+            assert kind == list(now[name][:2])
+            assert torch.equal(value, now[name][2]), name
+
+
+@pytest.fixture
+def snapshot() -> type[Snapshot]:
+    return Snapshot

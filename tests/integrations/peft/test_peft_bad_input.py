@@ -324,14 +324,3 @@ def test_a_configuration_is_read_where_no_tensors_are(make, run, config, with_he
     settings = tl.TensLoraConfig.from_pretrained(with_head)
     model = peft.get_peft_model(make(), settings)
     assert {bank.adapter for bank in model.base_model.tenslora_12x12.values()} == {"default"}
-
-
-def test_the_shape_of_a_head_is_left_to_peft(make, with_head):
-    """PEFT may be told to ignore it, so it is not refused before."""
-    tensors = load_file(with_head / WEIGHTS)
-    tensors["base_model.model.classifier.bias"] = torch.ones(5)
-    save_file(tensors, with_head / WEIGHTS, {"format": "pt"})
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        peft.PeftModel.from_pretrained(make(), with_head)
-    with pytest.warns(UserWarning, match="ignore_mismatched_sizes"):
-        peft.PeftModel.from_pretrained(make(), with_head, ignore_mismatched_sizes=True)
