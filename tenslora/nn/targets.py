@@ -13,7 +13,7 @@ from tenslora.errors import AttachError
 from tenslora.nn.layouts import find_parts
 from tenslora.nn.spans import Span
 
-__all__ = ["Linear", "Pattern", "find_linears", "nearest", "parse_targets"]
+__all__ = ["Linear", "Pattern", "find_linears", "nearest", "parse_targets", "tuner_of"]
 
 _PLAIN = re.compile(r"[\w.]+")
 _ALL = "all-linear"
@@ -50,6 +50,7 @@ def find_linears(model: nn.Module) -> dict[str, Linear]:
     """
     found = {}
     modules = dict(model.named_modules(remove_duplicate=False))
+    tuners = {f"{path}.": tuner for path, m in modules.items() if (tuner := tuner_of(m))}
     for path, module in modules.items():
         shape = _shape(module)
         if shape is None or path == "tenslora" or path.startswith("tenslora."):
@@ -57,9 +58,26 @@ def find_linears(model: nn.Module) -> dict[str, Linear]:
         parent = modules.get(path.rpartition(".")[0], model) if path else module
         out, width, transposed = shape
         parts = find_parts(parent, path.rpartition(".")[2], out, width)
-        refusal = _refusal(path, module, parent)
+        tuned = next((kind for outer, kind in tuners.items() if path.startswith(outer)), "")
+        refusal = f"it belongs to {tuned}" if tuned else _refusal(path, module, parent)
         found[path] = Linear(path, module, out, width, transposed, parts, refusal)
     return found
+
+
+def tuner_of(module: nn.Module) -> str:
+    """What a module is called where it is a layer of PEFT around another one, else nothing.
+
+    >>> tuner_of(nn.Linear(2, 2))
+    ''
+    """
+    kind = type(module)
+    if not any(
+        c.__name__ == "BaseTunerLayer" and c.__module__[:5] == "peft." for c in kind.__mro__
+    ):
+        return ""
+    names = getattr(module, "active_adapters", ())
+    named = f", with {', '.join(map(repr, names))}" if names else ""
+    return f"an adapter of PEFT: {kind.__module__}.{kind.__qualname__}{named}"
 
 
 def _shape(module: nn.Module) -> tuple[int, int, bool] | None:
@@ -111,6 +129,13 @@ class Pattern:
         ]
         if others and self.kind != _ALL:
             path, kind = others[0]
+            tuner = tuner_of(model.get_submodule(path))
+            if tuner:
+                what = f"target {self.text!r} matches {path}, {tuner}"
+                advice = (
+                    "merge_and_unload() it first; or use PEFT's add_adapter for this family too."
+                )
+                return AttachError("E501", what, advice=advice)
             what = f"target {self.text!r} matches {path}, a {kind}, and no linear layer"
             return AttachError("E501", what, advice=nearest(self.text, linears))
         if self.kind == _ALL:

@@ -193,6 +193,26 @@ def test_a_broken_file_is_not_attached(changes, text, make_case, randomized, sna
     before.check(base)
 
 
+def test_cores_that_are_not_finite_are_not_loaded(make_case, randomized, snapshot, tmp_path):
+    bench = Bench(make_case, randomized, tmp_path)
+    core = bench.adapter.banks["12x12"].cores()["B"]
+    kept = core.detach().clone()
+    for value in (float("nan"), float("inf")):
+        with torch.no_grad():
+            core[0, 0, 0, 0] = value
+        bench.adapter.save(bench.path)
+        core.data.copy_(kept)
+        base = make_case("plain").model
+        for model, load in (
+            (base, lambda base=base: tl.load(base, bench.path)),
+            (bench.model, lambda: bench.adapter.load(bench.path)),
+        ):
+            before = snapshot(model)
+            with pytest.raises(tl.TensloraError, match=r"E613: .* has numbers that are not finite"):
+                load()
+            before.check(model)
+
+
 UNSUPPORTED = {
     "an attention that reads weights": (
         lambda: nn.Sequential(nn.MultiheadAttention(8, 2)),

@@ -87,8 +87,7 @@ class BankTuner(BaseTuner):
     def delete_adapter(self, adapter_name: str) -> None:
         """Take an adapter off; another one becomes active where it was."""
         layers = self._layers()
-        for layer in layers:
-            layer.check_unmerged(adapter_name)  # peft 0.20 does not ask
+        self.shared.check_unmerged(adapter_name)  # peft 0.20 does not ask
         follows = adapter_name in self.active_adapters
         follows &= not any(layer.disable_adapters for layer in layers)
         super().delete_adapter(adapter_name)

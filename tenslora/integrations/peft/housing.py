@@ -19,10 +19,19 @@ from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
 from tenslora.nn.groups import find_members
-from tenslora.nn.hooks import remove_hooks
-from tenslora.nn.norms import norms_of
+from tenslora.nn.hooks import SiteHook
+from tenslora.nn.registry import Registry
 
-__all__ = ["check_house", "check_name", "check_new", "enter", "forget", "join", "left_as_it_was"]
+__all__ = [
+    "check_bare",
+    "check_house",
+    "check_name",
+    "check_new",
+    "enter",
+    "forget",
+    "join",
+    "left_as_it_was",
+]
 
 
 def check_house(config: Any, *, bare: bool) -> None:
@@ -54,6 +63,26 @@ def left_as_it_was(model: nn.Module, known: Mapping[str, PeftConfig] | None) -> 
         model.__dict__.pop("peft_config", None)
         if model.__dict__.get("_hf_peft_config_loaded"):
             model._hf_peft_config_loaded = False  # type: ignore[assignment]
+
+
+def check_bare(model: nn.Module) -> None:
+    """Refuse a model on which adapters of :func:`tenslora.attach` stand.
+
+    Raises
+    ------
+    AttachError
+        E534.
+    """
+    held = [module for module in model.modules() if isinstance(module, Registry)]
+    for module in model.modules():  # attached to a model around this one
+        hooks = [hook for hook in module._forward_hooks.values() if isinstance(hook, SiteHook)]
+        held += [hook.registry for hook in hooks if isinstance(hook.registry, Registry)]
+    held = [registry for registry in held if registry.entries]
+    if held:
+        names = ", ".join(map(repr, held[0].entries))
+        what = f"the model has adapters of tenslora.attach: {names}"
+        advice = "detach() them first; or attach this family too, and leave out PEFT."
+        raise AttachError("E534", what, advice=advice)
 
 
 def join(tuner: Any, model: nn.Module, config: Any) -> None:
@@ -113,9 +142,6 @@ def check_name(tuner: Any, adapter_name: str, design: Design) -> None:
 def enter(tuner: Any, adapter_name: str, banks: dict[str, Bank], config: Any) -> None:
     """Make the banks known; those on layers are put there as the layers are made."""
     shared: Shared = tuner.shared
-    if not shared.adapters:
-        shared.uninstall(tuner.model)
-        shared.install(tuner.model)
     if config.bank == "tuner":
         shared.on_tuner.add(adapter_name)
         for group, bank in banks.items():
@@ -125,7 +151,7 @@ def enter(tuner: Any, adapter_name: str, banks: dict[str, Bank], config: Any) ->
             tuner._modules[name][adapter_name] = bank
     shared.adapters[adapter_name], shared.configs[adapter_name] = banks, config
     shared.members[adapter_name] = find_members(banks.values())
-    _watch_norms(shared, tuner.model)
+    shared.stand(tuner.model)
 
 
 def forget(tuner: Any, adapter_name: str) -> None:
@@ -141,16 +167,3 @@ def forget(tuner: Any, adapter_name: str) -> None:
         if isinstance(layer, TensLoraLinear):
             layer.put_out(adapter_name)
     shared.drop(adapter_name)
-    _watch_norms(shared, tuner.model)
-    if not shared.adapters:
-        shared.uninstall(tuner.model)
-
-
-def _watch_norms(shared: Shared, model: nn.Module) -> None:
-    """Let normalisations note what they give, while there is an adapter that recomputes."""
-    wanted = any(bank.recompute for banks in shared.banks().values() for bank in banks)
-    for module in norms_of(model):
-        if not wanted:
-            remove_hooks(module, [shared.norm_hook])
-        elif shared.norm_hook not in module._forward_hooks.values():
-            module.register_forward_hook(shared.norm_hook)

@@ -126,18 +126,12 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         Raises
         ------
         AttachError
-            E511 while it is merged.
+            E511 while it is merged, here or into another layer.
         """
-        self.check_unmerged(adapter_name)
+        self.shared.check_unmerged(adapter_name)
         super().delete_adapter(adapter_name)
         if adapter_name not in self.shared.on_tuner:
             self.shared.drop(adapter_name)
-
-    def check_unmerged(self, adapter_name: str) -> None:
-        """Raise E511 while an adapter is merged."""
-        if adapter_name in self.merged_adapters:
-            what = f"Cannot delete adapter(s) {[adapter_name]} while they are merged. "
-            raise AttachError("E511", f"{what}Please unmerge them first.")
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the base layer's output with the updates of the active adapters."""
@@ -212,6 +206,7 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
             self.set_base_weight(merged)
             self._before.append(MergedWeight(name, before, self.weight._version))
             self.merged_adapters.append(name)
+            self.shared.merged.add((name, self._path(name)))
 
     def merged_weight(self, adapter: str, *, safe: bool) -> Tensor:
         """Return the weight with the update of an adapter, rounded once."""
@@ -255,7 +250,13 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         assert original is not None  # merge() kept it
         self.set_base_weight(original.to(weight))
         self._before = []
+        self.shared.merged -= {(name, self._path(name)) for name in self.merged_adapters}
         self.merged_adapters = []
+
+    def _path(self, adapter: str) -> str:
+        place: Any = self.tenslora_places[adapter]
+        path: str = place.hook.path
+        return path
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Whether ``peft.convert_to_lora`` can read it: always."""

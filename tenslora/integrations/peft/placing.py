@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,20 @@ from tenslora.integrations.peft.config import TensLoraConfig
 from tenslora.nn.design import Budget, Design, check_dropout, make_groups
 from tenslora.nn.record import FORMAT, Record, describe_design, make_design, read_record
 from tenslora.nn.sites import sites_in
-from tenslora.nn.targets import find_linears, nearest
+from tenslora.nn.targets import Linear, Pattern, find_linears, nearest
 
-__all__ = ["chosen_modules", "no_match", "place", "recorded", "site_map", "unwrapped"]
+__all__ = [
+    "check_saved",
+    "chosen_modules",
+    "no_match",
+    "place",
+    "recorded",
+    "site_map",
+    "unwrapped",
+]
+
+#: Heads that PEFT adds to ``modules_to_save`` by the type of the task, there or not.
+_HEADS = ("classifier", "score", "qa_outputs")
 
 #: What a record of :mod:`tenslora.nn.record` has beside a site map.
 _BESIDE: dict[str, Any] = {"format": FORMAT, "name": "peft", "train": [], "digests": {}}
@@ -48,11 +59,24 @@ def chosen_modules(config: TensLoraConfig, model: nn.Module) -> dict[str, frozen
 
     A target that names a part of a fused layer, such as ``"c_attn.q"``, chooses the layer with that
     part alone; ``None`` stands for all parts.
+
+    Raises
+    ------
+    AttachError
+        E502 for a layer that another method of PEFT has wrapped.
     """
     linears = find_linears(model)
     found: dict[str, frozenset[str] | None] = {}
+    wrapped: dict[str, BaseTunerLayer] = {}
     for path, module in model.named_modules():
-        if not path or isinstance(module, BaseTunerLayer):
+        if not path:
+            continue
+        if isinstance(module, BaseTunerLayer):
+            wrapped[path] = module
+        outer = [p for p in wrapped if f"{path}.".startswith(f"{p}.")]
+        if outer:
+            if check_target_module_exists(config, path):
+                raise _taken(path, wrapped[outer[0]])
             continue
         if check_target_module_exists(config, path):
             found[path] = None
@@ -64,13 +88,28 @@ def chosen_modules(config: TensLoraConfig, model: nn.Module) -> dict[str, frozen
     return found
 
 
-def place(config: TensLoraConfig, model: nn.Module) -> Design | None:
+def _taken(path: str, layer: BaseTunerLayer) -> AttachError:
+    kind = type(layer)
+    names = ", ".join(map(repr, layer._all_available_adapter_names()))
+    what = f"Target module {path} has adapters of another method of PEFT already: {names}, in a "
+    what += f"{kind.__module__}.{kind.__qualname__}"
+    return AttachError(
+        "E502", what, advice="merge_and_unload() them first, or leave the target out."
+    )
+
+
+def place(
+    config: TensLoraConfig, model: nn.Module, named: Collection[str] | None = None
+) -> Design | None:
     """Find the sites and bind the family; ``None`` where nothing was chosen.
+
+    ``named`` are the targets as they were written: each has to name something.
 
     Raises
     ------
     TensloraError
-        As :func:`tenslora.attach` says; E532 where a site map names modules that are not there.
+        As :func:`tenslora.attach` says; E532 where a site map names modules that are not there, and
+        E615 where the targets match modules that it does not have.
     """
     if config.site_map is not None:
         return _read(config, model)
@@ -78,6 +117,9 @@ def place(config: TensLoraConfig, model: nn.Module) -> Design | None:
     if not chosen:
         return None
     linears = find_linears(model)
+    for name in () if isinstance(named, str) else sorted(named or ()):
+        if not _names_something(name, model, linears):
+            raise Pattern("ending", name).unmatched(model, linears)
     for path in chosen:
         if path not in linears:
             kind = type(model.get_submodule(path)).__name__
@@ -98,10 +140,45 @@ def place(config: TensLoraConfig, model: nn.Module) -> Design | None:
 
 
 def no_match(error: ValueError, config: TensLoraConfig, model: nn.Module) -> ValueError:
-    """PEFT's error for targets that match nothing, with the nearest names."""
+    """PEFT's error for targets that match nothing, with the names that are nearest to each."""
     targets = config.target_modules or ""
-    first = targets if isinstance(targets, str) else min(targets, default="")
-    return type(error)(f"{error}\n  {nearest(first, find_linears(model))}")
+    names = [targets] if isinstance(targets, str) else sorted(targets)
+    linears = find_linears(model)
+    told = [nearest(name, linears) for name in names[:4]]
+    told = (
+        [f"{name}: {text}" for name, text in zip(names, told, strict=False)] if told[1:] else told
+    )
+    return type(error)("\n  ".join([str(error), *told]))
+
+
+def check_saved(config: TensLoraConfig, model: nn.Module) -> None:
+    """Check that each of ``modules_to_save`` names a module, but for heads that PEFT adds itself.
+
+    Raises
+    ------
+    AttachError
+        E531.
+    """
+    paths = [path for path, _ in model.named_modules() if path]
+    for name in config.modules_to_save or ():
+        known = config.task_type is not None and name in _HEADS
+        if known or any(path.endswith(name) for path in paths):  # as PEFT asks
+            continue
+        what = (
+            f"modules_to_save names {name!r}, which no module of {type(model).__name__} is called"
+        )
+        last = dict.fromkeys(path.rpartition(".")[2] for path in paths)
+        close = difflib.get_close_matches(name.rpartition(".")[2], last, n=3, cutoff=0.6)
+        tops = ", ".join(child for child, _ in model.named_children())
+        advice = f"Did you mean {' or '.join(close)}? " if close else ""
+        raise AttachError("E531", what, advice=f"{advice}Top-level modules: {tops}.")
+
+
+def _names_something(name: str, model: nn.Module, linears: Mapping[str, Linear]) -> bool:
+    """Whether a target is the ending of a path of a module, or of a part of a fused layer."""
+    paths = {path for path, _ in model.named_modules()}
+    paths |= {f"{path}.{part}" for path, linear in linears.items() for part in linear.parts}
+    return any(path == name or path.endswith(f".{name}") for path in paths)
 
 
 def site_map(model: nn.Module, design: Design) -> dict[str, Any]:
@@ -127,9 +204,30 @@ def recorded(obj: Any) -> Record:
 def _read(config: TensLoraConfig, model: nn.Module) -> Design:
     record = recorded(config.site_map)
     _check_moved(model, list(record.base))
+    _check_more(config, model, record)
     design = make_design(model, record, any_dtype=True)
     dropout = record.dropout if config.dropout is None else config.dropout
     return Design(design.family, design.groups, check_dropout(design.family, dropout), ())
+
+
+def _check_more(config: TensLoraConfig, model: nn.Module, record: Record) -> None:
+    """Refuse a model with more of what was targeted, such as one of more layers."""
+    chosen = chosen_modules(config, model) if config.target_modules else ()
+    linears = find_linears(model)
+    more = [path for path in chosen if path in linears and path not in record.base]
+    if not more:
+        return
+    told = ", ".join(more[:3]) + (f" and {len(more) - 3} more" if len(more) > 3 else "")
+    what = (
+        f"the adapter was made on {len(record.base)} modules of a {record.model['class']}, and its "
+        f"targets match {len(more)} more in this {type(model).__name__}: {told}"
+    )
+    advice = (
+        "Load it on a model of the size it was made on. To use it here on the modules that it has, "
+        "read the config, set config.target_modules = list(config.site_map['base']), and load with "
+        "config=config."
+    )
+    raise StateError("E615", what, advice=advice)
 
 
 def _check_moved(model: nn.Module, paths: list[str]) -> None:

@@ -18,6 +18,7 @@ from tenslora.integrations.peft.banktuner import BankTuner
 from tenslora.integrations.peft.checking import check_loading, check_state
 from tenslora.integrations.peft.configs import Configs
 from tenslora.integrations.peft.housing import (
+    check_bare,
     check_house,
     check_name,
     check_new,
@@ -28,7 +29,7 @@ from tenslora.integrations.peft.housing import (
 from tenslora.integrations.peft.layers import Place, TensLoraLinear
 from tenslora.integrations.peft.loading import find_loading
 from tenslora.integrations.peft.making import new_banks, set_layout
-from tenslora.integrations.peft.placing import no_match, place, site_map, unwrapped
+from tenslora.integrations.peft.placing import check_saved, no_match, place, site_map, unwrapped
 from tenslora.nn.bank import Bank
 from tenslora.nn.hooks import Piece
 
@@ -96,6 +97,7 @@ class TensLoraModel(BankTuner):
             As :func:`tenslora.attach` says; the model is then as it was before.
         """
         config: Any = self.peft_config[adapter_name]
+        check_bare(model)
         join(self, model, config)
         check_new(self, adapter_name)
         banks = self._design(model, adapter_name, config, low_cpu_mem_usage)
@@ -121,12 +123,14 @@ class TensLoraModel(BankTuner):
     ) -> dict[str, Bank]:
         """Find the sites and make the banks; none where nothing is targeted."""
         with unwrapped(model, TensLoraLinear):
+            named = config.target_modules
             config = self._prepare_adapter_config(config, self.get_model_config(model))
             config = _maybe_include_all_linear_layers(config, model)
-            design = place(config, model)
+            design = place(config, model, named)
             if design is None:
                 return {}
             check_name(self, adapter_name, design)
+            check_saved(config, model)
             loading = find_loading(adapter_name)
             if loading is not None:
                 check_loading(loading, config, model, design, pickles=self.reads_pickles)

@@ -178,6 +178,18 @@ def test_merging_twice(make, config, randomize):
     same(model, before)
 
 
+def test_unloading_while_merged_leaves_the_merged_weights(make, config, randomize):
+    """As for LoRA; a detached adapter of tenslora.attach would refuse."""
+    model = peft.get_peft_model(make(), config())
+    randomize(model)
+    model.merge_adapter()
+    layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
+    merged = layer.get_base_layer().weight.clone()
+    base = model.unload()
+    assert torch.equal(base.bert.encoder.layer[0].attention.self.query.weight, merged)
+    assert not torch.equal(merged, make().bert.encoder.layer[0].attention.self.query.weight)
+
+
 def test_deleting_while_merged(make, config, randomize):
     model = peft.get_peft_model(make(), config())
     model.add_adapter("second", config(seed=1))
