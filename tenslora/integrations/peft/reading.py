@@ -105,7 +105,7 @@ def _pickled(path: str, *, pickles: bool) -> None:
     if pickles:
         return
     advice = (
-        "Save the adapter with save_pretrained(..., safe_serialization=True), or rewrite the file: "
-        f"safetensors.torch.save_file(torch.load(path, weights_only=True), {_FILE!r})."
+        "Save the adapter with save_pretrained(..., safe_serialization=True), or write its tensors "
+        f"to {_FILE} with safetensors.torch.save_file."
     )
     raise StateError("E610", f"{path} is pickled, and no pickled file is read", advice=advice)

@@ -137,8 +137,8 @@ def test_no_file_and_a_pickled_one(make, saved, snapshot, load, bank, monkeypatc
     before.check()
     assert str(caught.value) == (
         f"E610: {folder / PICKLED} is pickled, and no pickled file is read\n"
-        "  Save the adapter with save_pretrained(..., safe_serialization=True), or rewrite the "
-        f"file: safetensors.torch.save_file(torch.load(path, weights_only=True), '{WEIGHTS}')."
+        "  Save the adapter with save_pretrained(..., safe_serialization=True), or write its "
+        f"tensors to {WEIGHTS} with safetensors.torch.save_file."
     )
     if bank == "tuner":
         monkeypatch.setattr(TensLoraModel, "reads_pickles", True)
