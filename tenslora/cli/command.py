@@ -10,7 +10,13 @@ from typing import Any, NoReturn
 
 from tenslora.errors import UsageError
 
-__all__ = ["Answer", "Command", "Parser", "did_you_mean"]
+__all__ = ["ADAPTER", "Answer", "Command", "Parser", "did_you_mean"]
+
+#: What an adapter is to the commands that read one.
+ADAPTER = (
+    "a file that adapter.save wrote, the folder of a run, or a folder of PEFT: of a LoRA, or of an "
+    "adapter that TensLoraConfig made"
+)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tenslora.cli.command import Answer, Command, Parser
+from tenslora.cli.command import ADAPTER, Answer, Command, Parser
 from tenslora.cli.reading import whole_number
 from tenslora.errors import UsageError
+
+if TYPE_CHECKING:
+    from tenslora.nn import Adapter
 
 __all__ = ["COMMANDS"]
 
@@ -17,7 +21,7 @@ _HOUSES = ("tuner", "first_layer")
 
 def _fill_export(parser: Parser) -> None:
     add = parser.add_argument
-    add("adapter", metavar="ADAPTER", help="a file that adapter.save wrote, or a folder with one")
+    add("adapter", metavar="ADAPTER", help=ADAPTER)
     add("out", metavar="OUT", help="a new folder")
     forms = (
         "lora: a plain LoRA, as PEFT and vLLM load; merged: the base with the update inside; "
@@ -29,7 +33,8 @@ def _fill_export(parser: Parser) -> None:
     add("--no-pad", action="store_true", help="do not fill up to a rank that servers have room for")
     apart = "write modules that were trained whole to a file of their own: vLLM refuses them inside"
     add("--apart", action="store_true", help=apart)
-    base = "the base of a merged model: a folder or hub id (default: what the adapter says)"
+    base = "the base of a merged model: a folder or hub id (default: what the adapter says); of a "
+    base += "LoRA, for an adapter of PEFT's that starts from the weights"
     add("--model", metavar="MODEL", help=base)
 
 
@@ -42,20 +47,27 @@ def _run_export(args: Namespace) -> Answer:
         return _convert(args, path)
     if args.to == "merged":
         from tenslora.integrations.exporting import export_merged
-        from tenslora.nn.standin import ADAPTER_FILE
 
-        path = path / ADAPTER_FILE if path.is_dir() else path
         merged = export_merged(path, args.out, model=args.model)
         return Answer(merged.to_dict, lambda: str(merged))
-    if args.model is not None:
-        what = "--model belongs to --to merged: a LoRA is written without the base"
-        raise UsageError("E801", what, advice="Leave it out.")
-    from tenslora.nn.standin import load_alone
-
     rank = None if args.rank is None else whole_number("rank", args.rank)
     options = {"pad": not args.no_pad, "apart": args.apart}
-    report = load_alone(path).export_lora(args.out, rank=rank, **options)
+    report = _load(args, path).export_lora(args.out, rank=rank, **options)
     return Answer(report.to_dict, lambda: str(report))
+
+
+def _load(args: Namespace, path: Path) -> Adapter:
+    """The adapter, without its base where that is not given."""
+    from tenslora.nn.standin import adapter_file, load_alone
+
+    if args.model is None:
+        return load_alone(path)
+    if adapter_file(path) is not None:
+        what = "--model belongs to --to merged: a LoRA of such a file is written without the base"
+        raise UsageError("E801", what, advice="Leave it out.")
+    from tenslora.integrations.exporting import load_on_base
+
+    return load_on_base(path, args.model)
 
 
 def _convert(args: Namespace, path: Path) -> Answer:
@@ -70,7 +82,8 @@ def _convert(args: Namespace, path: Path) -> Answer:
 
 def _fill_import(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", metavar="LORA", help="the folder that PEFT's save_pretrained wrote")
+    source = "the folder that PEFT's save_pretrained wrote: of a LoRA, or of TensLoraConfig"
+    add("source", metavar="LORA", help=source)
     add("out", metavar="OUT", help="a new file, or a folder for adapter.safetensors")
     base = "the base, of which the configuration is read: a folder or hub id (default: LORA's)"
     add("--model", metavar="MODEL", help=base)
@@ -96,7 +109,7 @@ COMMANDS = (
     ),
     Command(
         "import",
-        "Read a plain LoRA of PEFT as an adapter of the family lora, bit for bit",
+        "Write a folder of PEFT, a plain LoRA or tenslora's own, as a file of an adapter",
         _fill_import,
         _run_import,
         extra="hf",

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tenslora.cli.command import Answer, Command, Parser
+from tenslora.cli.command import ADAPTER, Answer, Command, Parser
 from tenslora.cli.output import say
 from tenslora.cli.reading import add_family_settings, read_family, read_like, read_pairs, read_sizes
 from tenslora.errors import StateError, UsageError
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-_SOURCE = "a file of Adapter.save, the folder of a run, or that of a LoRA checkpoint of PEFT"
-
 
 def _fill(parser: Parser) -> None:
     add = parser.add_argument
-    add("file", metavar="FILE", help=_SOURCE)
+    add("file", metavar="FILE", help=ADAPTER)
     add("--heads", type=int, metavar="N", help="heads in the output of a weight")
     words = "families, or equations, to count parameters for (default: every family)"
     add("--families", nargs="*", metavar="NAME", help=words)
@@ -52,7 +50,7 @@ def _run(args: Namespace) -> Answer:
 
 def _fill_compress(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", metavar="SOURCE", help=_SOURCE)
+    add("source", metavar="SOURCE", help=ADAPTER)
     add("out", metavar="OUT", help="the new adapter's file, for tenslora.load")
     _add_choice(parser)
 
@@ -144,7 +142,7 @@ def _run_fit(args: Namespace) -> Answer:
 
 def _fill_recompress(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", metavar="SOURCE", help=_SOURCE)
+    add("source", metavar="SOURCE", help=ADAPTER)
     add("out", metavar="OUT", help="the new adapter's file, for tenslora.load")
     part = "the relative error that each shape of weights may have: 0.01, say"
     add("--tol", type=float, metavar="ERROR", required=True, help=part)

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from tenslora.cli.command import Answer, Command, Parser
+from tenslora.cli.command import ADAPTER, Answer, Command, Parser
 from tenslora.errors import DataError
 
 __all__ = ["COMMANDS"]
@@ -15,8 +15,7 @@ __all__ = ["COMMANDS"]
 
 def _fill(parser: Parser) -> None:
     add = parser.add_argument
-    file = "a file that adapter.save wrote, the folder of a run, or of a LoRA of PEFT"
-    add("adapter", metavar="ADAPTER", help=file)
+    add("adapter", metavar="ADAPTER", help=ADAPTER)
     add("--against", metavar="OTHER", help="what it was before: another such file or folder")
     add("--out", metavar="FOLDER", type=Path, help="draw every picture there, as PNG and as SVG")
     add("--text", action="store_true", help="print the tables too, where --out is given")

@@ -25,6 +25,7 @@ from tenslora.nn.lora import load_lora
 from tenslora.nn.registry import check_name, check_nesting, registry_of
 from tenslora.nn.standin import adapter_file, load_alone
 from tenslora.nn.state import load
+from tenslora.nn.tunerfile import attach_tuned, is_tuned, read_tuner
 
 __all__ = ["choose_budget", "compress", "fit_sites", "recompress"]
 
@@ -54,7 +55,7 @@ def compress(
         an adapter that can be saved and looked at. A source that is attached to the model stays so,
         inactive; of a file the modules that were trained whole come along.
     source : an adapter; a file of :meth:`tenslora.Adapter.save` or the folder of a run; or the
-        folder of a LoRA checkpoint of PEFT.
+        folder of PEFT of a LoRA or of an adapter of :class:`tenslora.TensLoraConfig`.
     family, ranks, params, like, sizes, name : as for :func:`tenslora.attach`.
     energy : choose the fewest parameters that keep this part of the squared norm of the updates
         (:func:`tenslora.decompose.keep_energy`), instead of ``ranks``, ``params`` and ``like``.
@@ -112,7 +113,11 @@ def compress(
 
 def _load(model: nn.Module, place: Path, name: str) -> Adapter:
     file = adapter_file(place)
-    return load_lora(model, place, name=name) if file is None else load(model, file, name=name)
+    if file is not None:
+        return load(model, file, name=name)
+    if is_tuned(place):
+        return attach_tuned(model, read_tuner(place), name=name)
+    return load_lora(model, place, name=name)
 
 
 def choose_budget(

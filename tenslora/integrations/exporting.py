@@ -12,11 +12,14 @@ import transformers
 
 from tenslora.errors import DataError
 from tenslora.integrations.transformers import quiet
-from tenslora.nn import load
+from tenslora.nn import Adapter, load
 from tenslora.nn.files import check_new
+from tenslora.nn.record import Record
+from tenslora.nn.standin import adapter_file
 from tenslora.nn.state import read_file
+from tenslora.nn.tunerfile import attach_tuned, read_tuner
 
-__all__ = ["Merged", "export_merged"]
+__all__ = ["Merged", "export_merged", "load_on_base"]
 
 #: Files beside the weights that a model is used with.
 _BESIDE = (
@@ -56,7 +59,8 @@ def export_merged(adapter: str | Path, out: str | Path, *, model: str | None = N
 
     Parameters
     ----------
-    adapter : a file that :meth:`tenslora.Adapter.save` wrote.
+    adapter : a file that :meth:`tenslora.Adapter.save` wrote, or the folder of a run that holds it;
+        or a folder that PEFT wrote of an adapter of :class:`tenslora.TensLoraConfig`.
     out : a folder that is not there yet, or is empty.
     model : a folder or hub id of the base; by default what the checkpoint says.
 
@@ -65,8 +69,8 @@ def export_merged(adapter: str | Path, out: str | Path, *, model: str | None = N
     DataError
         E707 where the base cannot be loaded.
     StateError, AttachError
-        As :func:`tenslora.load` and :meth:`tenslora.Adapter.merge` say; E616 where ``out`` holds
-        something.
+        As :func:`tenslora.load` and :meth:`tenslora.Adapter.merge` say; E611 for a folder of
+        another method of PEFT; E616 where ``out`` holds something.
 
     Examples
     --------
@@ -82,9 +86,34 @@ def export_merged(adapter: str | Path, out: str | Path, *, model: str | None = N
     >>> made.model, made.modules
     ('BertModel', 4)
     """
-    record, _ = read_file(adapter)
     folder = Path(out)
     check_new(folder)
+    held = load_on_base(Path(adapter), model)
+    base: Any = held.model
+    where = Path(base.config._name_or_path)
+    held.merge(reversible=False)
+    paths = {site.path for site in held.sites}
+    held.detach(keep=True)
+    with quiet():
+        base.save_pretrained(folder)
+    if where.is_dir():
+        for pattern in _BESIDE:
+            for file in where.glob(pattern):
+                if not (folder / file.name).exists():
+                    shutil.copyfile(file, folder / file.name)
+    return Merged(folder, type(base).__name__, len(paths))
+
+
+def load_on_base(adapter: Path, model: str | None = None) -> Adapter:
+    """Load the base that a checkpoint names, and attach the adapter; see :func:`export_merged`."""
+    file = adapter_file(adapter)
+    if file is not None:
+        return load(_base(read_file(file)[0], adapter, model), file)
+    found = read_tuner(adapter)
+    return attach_tuned(_base(found.record, adapter, model), found)
+
+
+def _base(record: Record, adapter: Path, model: str | None) -> Any:
     where = record.model["name"] if model is None else model
     kind = getattr(transformers, record.model["class"], None)
     if not where or kind is None or not hasattr(kind, "from_pretrained"):
@@ -93,22 +122,10 @@ def export_merged(adapter: str | Path, out: str | Path, *, model: str | None = N
         raise DataError("E707", what, advice=advice)
     dtypes = {str(weight["dtype"]) for weight in record.base.values()}
     dtype = getattr(torch, dtypes.pop(), "auto") if len(dtypes) == 1 else "auto"
-    local = Path(where).is_dir()
     with quiet():
         try:
-            base = kind.from_pretrained(where, dtype=dtype, local_files_only=local)
+            return kind.from_pretrained(where, dtype=dtype, local_files_only=Path(where).is_dir())
         except (OSError, ValueError, RuntimeError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             what = f"the base {where} cannot be loaded: {first}"
             raise DataError("E707", what, advice="Name a folder or hub id: --model.") from error
-        held = load(base, adapter)
-        held.merge(reversible=False)
-        paths = {site.path for site in held.sites}
-        held.detach(keep=True)
-        base.save_pretrained(folder)
-    if local:
-        for pattern in _BESIDE:
-            for file in Path(where).glob(pattern):
-                if not (folder / file.name).exists():
-                    shutil.copyfile(file, folder / file.name)
-    return Merged(folder, type(base).__name__, len(paths))

@@ -1,4 +1,4 @@
-"""A plain LoRA of PEFT as a file of the family ``lora``, without the weights of its base."""
+"""A folder of PEFT as an adapter's file, without the weights of its base."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import transformers
 from torch import nn
 
 from tenslora.errors import DataError, StateError
+from tenslora.integrations.exporting import load_on_base
 from tenslora.integrations.transformers import quiet
 from tenslora.nn.lora import load_lora
 from tenslora.nn.lorafile import read_config, read_tensors
+from tenslora.nn.standin import load_alone
+from tenslora.nn.tunerfile import is_tuned
 
 __all__ = ["Imported", "import_lora"]
 
@@ -39,8 +42,9 @@ class Imported:
     ----------
     path : the file.
     model : the class of the base.
-    sites, parameters : weights that the LoRA covers, and its numbers.
+    sites, parameters : weights that it covers, and its numbers.
     train : modules that were trained whole, and are in the file too.
+    family : what the adapter is.
 
     Examples
     --------
@@ -55,6 +59,7 @@ class Imported:
     sites: int
     parameters: int
     train: tuple[str, ...] = ()
+    family: str = "lora"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -62,17 +67,21 @@ class Imported:
 
     def __str__(self) -> str:
         more = f" and {', '.join(self.train)}" if self.train else ""
+        what = "a LoRA" if self.family == "lora" else self.family
         return (
-            f"a LoRA of {self.sites} weights of {self.model}{more}, {self.parameters:,} numbers, "
+            f"{what} of {self.sites} weights of {self.model}{more}, {self.parameters:,} numbers, "
             f"in {self.path}"
         )
 
 
 def import_lora(source: str | Path, out: str | Path, *, model: str | None = None) -> Imported:
-    """Write a plain LoRA checkpoint as an adapter of the family ``lora``, bit for bit.
+    """Write a folder of PEFT as an adapter's file, bit for bit.
 
-    Of the base its configuration is read, not its weights. :func:`tenslora.load` puts the file on
-    the base, and everything that an adapter does can be done with it.
+    A plain LoRA becomes an adapter of the family ``lora``; of its base the configuration is read,
+    not the weights. An adapter that PEFT trained with :class:`tenslora.TensLoraConfig` stays of its
+    family and needs no base, but where it starts from the weights and its frozen cores were not
+    saved: then give the base as ``model``. :func:`tenslora.load` puts the file on the base, and
+    everything that an adapter does can be done with it.
 
     Parameters
     ----------
@@ -83,7 +92,8 @@ def import_lora(source: str | Path, out: str | Path, *, model: str | None = None
     Raises
     ------
     StateError
-        As :func:`tenslora.load_lora` says; E616 where the file is there already.
+        As :func:`tenslora.load_lora` says; E612 without frozen cores that follow from the weights;
+        E616 where the file is there already.
     DataError
         E707 where the base's configuration cannot be loaded, or names no class of transformers.
 
@@ -106,15 +116,20 @@ def import_lora(source: str | Path, out: str | Path, *, model: str | None = None
     if path.exists():
         what = f"{path} is there already"
         raise StateError("E616", what, advice="Give a new file or folder.")
-    base = _base(folder, model)
-    adapter = load_lora(base, folder)
+    if not is_tuned(folder):
+        adapter = load_lora(_base(folder, model), folder)
+    elif model is None:
+        adapter = load_alone(folder)
+    else:
+        adapter = load_on_base(folder, model)
     adapter.save(path) if path.parent.is_dir() else _save_in_new(adapter, path)
     return Imported(
         path,
-        type(base).__name__,
+        type(adapter.model).__name__,
         len(adapter.sites),
         adapter.trainable_parameters,
         adapter.design.train,
+        adapter.design.label,
     )
 
 

@@ -23,7 +23,8 @@ def read_updates(path: str | Path, *, heads: int | None = None) -> tuple[Updates
     Parameters
     ----------
     path : a file of :meth:`tenslora.Adapter.save`, or the folder of a run that holds it; or the
-        folder of a plain LoRA of PEFT, as :func:`tenslora.load_lora` reads it.
+        folder of PEFT of a plain LoRA, as :func:`tenslora.load_lora` reads it, or of an adapter of
+        :class:`tenslora.TensLoraConfig`.
     heads : heads in the output of a weight, where they are wanted; a file of an equation with heads
         says them.
 

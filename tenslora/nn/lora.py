@@ -24,7 +24,7 @@ from tenslora.nn.site import Site
 from tenslora.nn.targets import Linear, Pattern, find_linears
 from tenslora.spec import complete_sizes
 
-__all__ = ["attach_lora", "load_lora"]
+__all__ = ["attach_lora", "load_lora", "trained_values"]
 
 #: For weights that do not fill a grid of layers and projections.
 _BY_SITE = "W[site out in] = B[site out r] A[site r in]"
@@ -105,7 +105,7 @@ def attach_lora(
     """Attach a checkpoint that was read; see :func:`load_lora`."""
     sites = _sites(model, found)
     chosen, groups = _groups(found, sites)
-    train, values = _trained(model, found, sites)
+    train, values = trained_values(model, found.path, found.trained, found.others, sites)
     wrapper = Wrapper("dora") if found.lengths else None
     design = Design(chosen, groups, check_dropout(chosen, found.dropout), train, wrapper)
     dtype = dtype or found.dtype
@@ -190,24 +190,36 @@ def _cores(
     return cores
 
 
-def _trained(
-    model: nn.Module, found: Checkpoint, sites: Sequence[Site]
+def trained_values(
+    model: nn.Module,
+    path: Path,
+    trained: Sequence[str],
+    others: Mapping[str, Tensor],
+    sites: Sequence[Site],
 ) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """The modules that were saved whole, and their values by full name."""
+    """The modules that a folder of PEFT holds whole, and their values by full name.
+
+    Raises
+    ------
+    StateError
+        E612, E613, E615 where they are not those of the model.
+    AttachError
+        E514 as :func:`tenslora.attach` says.
+    """
     modules = dict(model.named_modules())
-    for path in found.trained:
-        if path not in modules:
-            what = f"{found.path} holds a trained module {path!r} that {type(model).__name__}"
-            raise StateError("E615", f"{what} has not", advice="Load it on its class of model.")
-    train = trained_modules(model, found.trained, sites, registry_of(model))
+    for place in trained:
+        if place not in modules:
+            what = f"{path} holds a trained module {place!r} that {type(model).__name__} has not"
+            raise StateError("E615", what, advice="Load it on its class of model.")
+    train = trained_modules(model, trained, sites, registry_of(model))
     wanted = install.trained_tensors(model, train)
-    if wanted.keys() != found.others.keys():
-        odd = sorted(wanted.keys() ^ found.others.keys())
-        what = f"{found.path} has missing or unknown tensors {', '.join(odd[:4])}"
+    if wanted.keys() != others.keys():
+        odd = sorted(wanted.keys() ^ others.keys())
+        what = f"{path} has missing or unknown tensors {', '.join(odd[:4])}"
         raise StateError("E612", what, advice="Load it on the class of model it was made on.")
     for key, tensor in wanted.items():
-        if found.others[key].shape != tensor.shape:
-            what = f"{found.path}: {key} has shape {tuple(found.others[key].shape)}, and "
+        if others[key].shape != tensor.shape:
+            what = f"{path}: {key} has shape {tuple(others[key].shape)}, and "
             what += f"{tuple(tensor.shape)} is due"
             raise StateError("E613", what, advice="Load it on a model with as many classes.")
-    return train, dict(found.others)
+    return train, dict(others)

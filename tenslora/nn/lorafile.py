@@ -20,7 +20,14 @@ from torch import Tensor
 
 from tenslora.errors import StateError
 
-__all__ = ["CONFIG", "Checkpoint", "read_checkpoint", "read_config", "read_tensors"]
+__all__ = [
+    "CONFIG",
+    "Checkpoint",
+    "read_checkpoint",
+    "read_config",
+    "read_tensors",
+    "trained_paths",
+]
 
 #: The name of the file that says what a folder of PEFT is.
 CONFIG = "adapter_config.json"
@@ -129,7 +136,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         {path: _scale(folder, config, path, b.shape[1]) for path, (b, _) in pairs.items()},
         lengths,
         others,
-        _trained(folder, others, config.get("modules_to_save") or ()),
+        trained_paths(folder, others, config.get("modules_to_save") or ()),
         bool(config.get("use_rslora")),
         _number(folder, config, "lora_dropout", 0.0),
         next(iter(kinds)) if len(kinds) == 1 else torch.float32,
@@ -145,8 +152,16 @@ def _base(config: Mapping[str, Any]) -> tuple[str, str]:
     return (kind if isinstance(kind, str) else "", name if isinstance(name, str) else "")
 
 
-def _trained(folder: Path, others: Mapping[str, Tensor], names: Sequence[str]) -> tuple[str, ...]:
-    """The modules that were saved whole: the outermost whose path ends in one of the names."""
+def trained_paths(
+    folder: Path, others: Mapping[str, Tensor], names: Sequence[str]
+) -> tuple[str, ...]:
+    """The modules that were saved whole: the outermost whose path ends in one of the names.
+
+    Raises
+    ------
+    StateError
+        E612 for a tensor that is in none.
+    """
     paths: dict[str, None] = {}
     for key in others:
         words = key.split(".")
@@ -154,7 +169,8 @@ def _trained(folder: Path, others: Mapping[str, Tensor], names: Sequence[str]) -
         hits = [p for p in inner if p.endswith(tuple(names))]
         if not hits:
             what = f"{folder} has an unknown tensor {key}"
-            raise StateError("E612", what, advice="A plain LoRA has lora_A and lora_B alone.")
+            advice = "Beside the adapter it may hold what modules_to_save names, no more."
+            raise StateError("E612", what, advice=advice)
         paths[hits[0]] = None
     return tuple(paths)
 

@@ -20,6 +20,7 @@ from tenslora.nn.lorafile import CONFIG, Checkpoint, read_checkpoint
 from tenslora.nn.record import Record
 from tenslora.nn.spans import within
 from tenslora.nn.state import load, read_file
+from tenslora.nn.tunerfile import attach_tuned, is_tuned, read_tuner
 from tenslora.spec import slot_size
 
 __all__ = ["ADAPTER_FILE", "adapter_file", "load_alone", "stand_in"]
@@ -51,14 +52,15 @@ def load_alone(path: str | Path) -> Adapter:
     Parameters
     ----------
     path : a file of :meth:`tenslora.Adapter.save`; the folder of a run, with
-        ``adapter.safetensors``; or the folder of a plain LoRA of PEFT, with
-        ``adapter_config.json``, as :func:`tenslora.load_lora` reads it.
+        ``adapter.safetensors``; or a folder of PEFT, with ``adapter_config.json``: of a plain LoRA,
+        as :func:`tenslora.load_lora` reads it, or of :class:`tenslora.TensLoraConfig`.
 
     Raises
     ------
     StateError
         As :func:`tenslora.load` and :func:`tenslora.load_lora` say; E615 for the fused weights of a
-        quantised base, whose shape the file does not tell.
+        quantised base, whose shape the file does not tell; E612 for frozen cores that follow from
+        the weights of the base, and were not saved.
 
     Examples
     --------
@@ -73,20 +75,36 @@ def load_alone(path: str | Path) -> Adapter:
     """
     file = adapter_file(Path(path))
     if file is None:
-        found = read_checkpoint(Path(path))
+        folder = Path(path)
+        if is_tuned(folder):
+            tuned = read_tuner(folder)
+            return attach_tuned(_stand_in(tuned.record, tuned.others, folder), tuned)
+        found = read_checkpoint(folder)
         return attach_lora(_stand_in_of_lora(found), found)
     record, trained = read_file(file)
     return load(_stand_in(record, trained, file), file, any_dtype=True)
 
 
 def adapter_file(path: Path) -> Path | None:
-    """The adapter's file of a path, or of a run's folder; ``None`` for a folder of PEFT."""
+    """The adapter's file of a path, or of a run's folder; ``None`` for a folder of PEFT.
+
+    Raises
+    ------
+    StateError
+        E610 for a folder of neither.
+    """
     if (path / CONFIG).is_file():
         return None
     file = path / ADAPTER_FILE
     if path.is_dir() and not file.is_file():
         what = f"{path} holds neither {ADAPTER_FILE} nor {CONFIG}"
-        advice = "Give the file of Adapter.save, or the folder of a plain LoRA of PEFT."
+        advice = (
+            "Give the file of Adapter.save, or a folder of PEFT: a plain LoRA, or tenslora's own."
+        )
+        inner = sorted(found.parent.name for found in path.glob(f"*/{CONFIG}"))
+        if inner:
+            what += f"; adapters are in its folders: {', '.join(inner[:4])}"
+            advice = "Give the folder of one adapter."
         raise StateError("E610", what, advice=advice)
     return file if path.is_dir() else path
 

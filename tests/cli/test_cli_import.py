@@ -76,6 +76,7 @@ def test_the_numbers_of_the_folder_in_a_file(trained, cli, tmp_path):
     assert answer.data == {
         "path": str(path), "model": kind.__name__, "sites": len(pairs) // 2,
         "parameters": sum(held[name].numel() for name in lora), "train": head,
+        "family": "lora" if pairs == lora else "dora(lora)",
     }  # fmt: skip
     base = kind.from_pretrained(tmp_path / "base", num_labels=5).eval()
     adapter = tl.load(base, path)

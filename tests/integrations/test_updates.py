@@ -126,7 +126,7 @@ def test_files_that_are_no_adapter_are_refused(tmp_path):
         read_updates(tmp_path)
     assert str(info.value) == (
         f"E610: {tmp_path} holds neither adapter.safetensors nor adapter_config.json\n"
-        "  Give the file of Adapter.save, or the folder of a plain LoRA of PEFT."
+        "  Give the file of Adapter.save, or a folder of PEFT: a plain LoRA, or tenslora's own."
     )
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LOHA"}))
     with pytest.raises(StateError, match=r"E620: .* is no plain LoRA: it has peft_type 'LOHA'"):

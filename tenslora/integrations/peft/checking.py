@@ -17,21 +17,16 @@ from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
 from tenslora.nn.exact import is_finite
 from tenslora.nn.shards import is_sharded
+from tenslora.nn.tunerfile import ROOT, core_name
 
-__all__ = ["check_loading", "check_state", "core_name"]
+__all__ = ["check_loading", "check_state"]
 
 _Shapes = Mapping[str, tuple[int, ...]]
 
-_ROOT, _MODEL = "base_model.", "base_model.model."
+_MODEL = f"{ROOT}model."
 #: What PEFT and FSDP put into the names of modules that they wrap.
 _WRAPPED = (".base_layer", ".original_module", ".modules_to_save", "_fsdp_wrapped_module.")
 _ADVICE = "It belongs to another adapter or was changed: save the adapter again."
-
-
-def core_name(house: str, group: str, path: str, core: str) -> str:
-    """The name of a core in a checkpoint, behind ``base_model.``; ``path`` is the first layer's."""
-    owner = "" if house == "tuner" else f"model.{path}."
-    return f"{owner}tenslora_{group}.{core}"
 
 
 def check_loading(
@@ -46,7 +41,7 @@ def check_loading(
         E613 for shapes, and for cores that are not of finite floating-point numbers.
     """
     cores = {
-        _ROOT + core_name(config.bank, group.name, group.sites[0].path, core): shape
+        ROOT + core_name(config.bank, group.name, group.sites[0].path, core): shape
         for group in design.groups
         for core, shape in group.bound.shapes.items()
         if config.save_frozen or core not in design.family.frozen
@@ -89,11 +84,11 @@ def check_state(model: nn.Module, banks: Iterable[Bank], values: Mapping[str, Te
 
 def _named(name: str, loading: Loading) -> str:
     """The name of a tensor as PEFT is going to read it; given tensors may have the model's own."""
-    if loading.tensors is not None and not name.startswith(_ROOT):
+    if loading.tensors is not None and not name.startswith(ROOT):
         return _MODEL + name
     if not loading.key_mapping:
         return name
-    prefix = _MODEL if name.startswith(_MODEL) else _ROOT
+    prefix = _MODEL if name.startswith(_MODEL) else ROOT
     rest = name.removeprefix(prefix)
     for pattern, replacement in loading.key_mapping.items():
         made, count = re.subn(pattern, replacement, rest)

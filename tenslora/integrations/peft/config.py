@@ -14,12 +14,10 @@ from peft.utils import PeftType
 
 from tenslora.errors import AttachError
 from tenslora.family import Family, registered, resolve
-from tenslora.integrations.peft.registering import NAME
+from tenslora.nn.tunerfile import HOUSES, METHOD
 
 __all__ = ["TensLoraConfig"]
 
-#: Where the banks of an adapter may stand.
-HOUSES = ("tuner", "first_layer")
 _BIASES = ("none", "all", "tenslora_only")
 
 
@@ -123,7 +121,7 @@ class TensLoraConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = PeftType[NAME]
+        self.peft_type = PeftType[METHOD]
         self.family, self.like = _plain(self.family), _plain(self.like)
         for name in ("target_modules", "exclude_modules"):
             value = getattr(self, name)

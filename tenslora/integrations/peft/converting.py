@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,11 @@ from typing import Any
 from safetensors.torch import save as to_bytes
 
 from tenslora.errors import StateError
-from tenslora.integrations.peft.checking import core_name
-from tenslora.integrations.peft.config import HOUSES
-from tenslora.integrations.peft.placing import recorded
 from tenslora.nn.files import write_new
 from tenslora.nn.lorafile import read_config, read_tensors
+from tenslora.nn.tunerfile import HOUSES, ROOT, core_names, record_of
 
 __all__ = ["Converted", "convert_bank"]
-
-_PREFIX = "base_model."
 
 
 @dataclass(frozen=True)
@@ -84,17 +79,16 @@ def convert_bank(path: str | Path, out: str | Path, *, to: str) -> Converted:
         raise ValueError(f"to={to!r} is none of {', '.join(HOUSES)}")
     folder = Path(path)
     config = read_config(folder)
-    if config.get("peft_type") != "TENSLORA":
-        what = f"{folder} has peft_type {str(config.get('peft_type'))[:60]!r}, not 'TENSLORA'"
-        raise StateError("E611", what, advice="Give a folder that PEFT wrote for this method.")
-    tensors = read_tensors(folder, _PREFIX)
-    old, new = (_places(folder, config, house) for house in (config.get("bank", "tuner"), to))
+    record = record_of(folder, config)
+    tensors = read_tensors(folder, ROOT)
+    houses = config.get("bank", HOUSES[0]), to
+    old, new = (core_names(folder, config, record, house) for house in houses)
     missing = [name for name in old.values() if name not in tensors]
     if missing:
-        what = f"{folder} has no tensor {_PREFIX}{missing[0]}, which its site map tells of"
+        what = f"{folder} has no tensor {ROOT}{missing[0]}, which its site map tells of"
         raise StateError("E612", what, advice="It was changed: save the adapter again.")
     names = {name: new[core] for core, name in old.items()}
-    moved = {_PREFIX + names.get(name, name): tensor for name, tensor in tensors.items()}
+    moved = {ROOT + names.get(name, name): tensor for name, tensor in tensors.items()}
     written = {**config, "bank": to}
     files = {
         "adapter_model.safetensors": to_bytes(moved, {"format": "pt"}),
@@ -102,19 +96,3 @@ def convert_bank(path: str | Path, out: str | Path, *, to: str) -> Converted:
     }
     write_new(Path(out), files)
     return Converted(Path(out), to, len(moved))
-
-
-def _places(folder: Path, config: Mapping[str, Any], house: object) -> dict[tuple[str, str], str]:
-    """The name of each core in the file, without its prefix, by shape group and core."""
-    if house not in HOUSES or not isinstance(config.get("site_map"), dict):
-        what = f"{folder} has bank={str(house)[:60]!r} and site_map {type(config.get('site_map'))}"
-        raise StateError("E603", what, advice="It was changed: save the adapter again.")
-    record = recorded(config["site_map"])
-    frozen = () if config.get("save_frozen") else record.family.frozen
-    cores = [name for name in record.family.network.cores if name not in frozen]
-    found = {}
-    for group in record.groups:
-        path = group["sites"][0]["path"]
-        for core in cores:
-            found[group["name"], core] = core_name(house, group["name"], path, core)
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,25 +13,22 @@ from torch import nn
 from tenslora.errors import AttachError, StateError
 from tenslora.integrations.peft.config import TensLoraConfig
 from tenslora.nn.design import Budget, Design, check_dropout, make_groups
-from tenslora.nn.record import FORMAT, Record, describe_design, make_design, read_record
+from tenslora.nn.record import Record, describe_design, make_design
 from tenslora.nn.sites import sites_in
 from tenslora.nn.targets import Linear, Pattern, find_linears, nearest
+from tenslora.nn.tunerfile import read_site_map, to_site_map
 
 __all__ = [
     "check_saved",
     "chosen_modules",
     "no_match",
     "place",
-    "recorded",
     "site_map",
     "unwrapped",
 ]
 
 #: Heads that PEFT adds to ``modules_to_save`` by the type of the task, there or not.
 _HEADS = ("classifier", "score", "qa_outputs")
-
-#: What a record of :mod:`tenslora.nn.record` has beside a site map.
-_BESIDE: dict[str, Any] = {"format": FORMAT, "name": "peft", "train": [], "digests": {}}
 
 
 @contextmanager
@@ -183,26 +179,11 @@ def _names_something(name: str, model: nn.Module, linears: Mapping[str, Linear])
 
 def site_map(model: nn.Module, design: Design) -> dict[str, Any]:
     """Return what ``adapter_config.json`` says about the places of an adapter."""
-    record = describe_design(model, design, "peft")
-    return {key: value for key, value in record.items() if key not in _BESIDE}
-
-
-def recorded(obj: Any) -> Record:
-    """Read a site map strictly.
-
-    Raises
-    ------
-    StateError
-        E601 to E603.
-    """
-    if not isinstance(obj, Mapping):
-        what = f"site_map is {type(obj).__name__}, not an object"
-        raise StateError("E603", what, advice="Set it to None to look for the targets anew.")
-    return read_record(json.dumps({**obj, **_BESIDE}))
+    return to_site_map(describe_design(model, design, "peft"))
 
 
 def _read(config: TensLoraConfig, model: nn.Module) -> Design:
-    record = recorded(config.site_map)
+    record = read_site_map(config.site_map)
     _check_moved(model, list(record.base))
     _check_more(config, model, record)
     design = make_design(model, record, any_dtype=True)

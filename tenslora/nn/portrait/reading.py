@@ -19,7 +19,7 @@ def portrait(source: Adapter | str | Path, *, heads: int | None = None) -> Portr
     Parameters
     ----------
     source : an adapter; a file that :meth:`tenslora.Adapter.save` wrote, or the folder with it; or
-        the folder of a plain LoRA of PEFT.
+        the folder of PEFT of a plain LoRA or of an adapter of :class:`tenslora.TensLoraConfig`.
     heads : heads in the output of a weight, for an equation without an index ``head``.
 
     Raises
