@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tenslora.algebra.limits import UNLIMITED, Limits
-from tenslora.spec import Core, Network, core_shape, slot_size
+from tenslora.spec import Core, Network, core_shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +45,7 @@ def drawn_arrays(
 def evaluate(network: Network, sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> Array:
     """Return W with one axis an index of the target."""
     import numpy as np
+    from opt_einsum import contract
 
     labels = {index: n for n, index in enumerate(network.indices)}
     target = [labels[index] for index in network.target.indices]
@@ -57,19 +58,31 @@ def evaluate(network: Network, sizes: Mapping[str, int], arrays: Mapping[str, Ar
             operands += [[labels[i] for i in core.indices]]
         for index in network.target.indices:  # an index that no core of the term carries
             operands += [np.ones(sizes[index]), [labels[index]]]
-        total = total + np.einsum(*operands, target, optimize="greedy")
+        total = total + contract(*operands, target, optimize="greedy")
     return np.asarray(total)
 
 
 def largest_array(network: Network, sizes: Mapping[str, int]) -> int:
-    """Return the number of entries of the largest core, or of W where it is larger.
+    """Return the number of entries of the largest array that :func:`evaluate` makes or takes.
 
     >>> from tenslora.spec import parse
     >>> largest_array(parse("W[out in] = B[out r] A[r in]"), {"out": 2, "in": 3, "r": 4})
     12
     """
+    from opt_einsum import contract_path, get_symbol
+
     cores = (network.target, *network.cores.values())
-    return max(math.prod(slot_size(slot, sizes) for slot in core.slots) for core in cores)
+    most = max(math.prod(core_shape(core, sizes)) for core in cores)
+    symbols = {index: get_symbol(n) for n, index in enumerate(network.indices)}
+    target = network.target.indices
+    for term in network.terms if most <= MOST_ENTRIES else ():
+        held = [*(core.indices for core in term.cores), *((index,) for index in target)]
+        inputs = ",".join("".join(symbols[i] for i in indices) for indices in held)
+        equation = f"{inputs}->{''.join(symbols[i] for i in target)}"
+        shapes = [tuple(sizes[i] for i in indices) for indices in held]
+        path = contract_path(equation, *shapes, shapes=True, optimize="greedy")[1]
+        most = max(most, int(path.largest_intermediate))
+    return most
 
 
 def summands(network: Network, sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> Array:

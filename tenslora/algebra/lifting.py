@@ -177,6 +177,7 @@ def _value(
     dtype: Any,
 ) -> Array:
     import numpy as np
+    from opt_einsum import contract
 
     own, header = definition.core.name, definition.core.indices
     total: Any = 0
@@ -187,7 +188,7 @@ def _value(
         for core in term.cores:
             for array, names in _operands(core, arrays, inside, dtype):
                 operands += [array, [labels[i] for i in names]]
-        made = np.einsum(*operands, [labels[i] for i in header], optimize=len(operands) > 4)
+        made = contract(*operands, [labels[i] for i in header], optimize="greedy")
         total = total + made
     return np.asarray(total)
 

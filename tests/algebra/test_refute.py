@@ -64,10 +64,21 @@ STAR = f"W[out in] = G[{' '.join(BONDS)}] " + " ".join(
 )
 
 
-@pytest.mark.parametrize("special", [train(8), STAR])
+EDGES = [(one, two) for two in range(10) for one in range(two)]
+WHOLE = "W[out in] = " + " ".join(
+    f"K{n}[{'out ' if n == 0 else 'in ' if n == 1 else ''}"
+    f"{' '.join(f'e{one}{two}' for one, two in EDGES if n in (one, two))}]"
+    for n in range(10)
+)
+
+
+@pytest.mark.parametrize("special", [train(8), STAR, WHOLE])
 @pytest.mark.parametrize("general", ["W[out in] = b[out] a[in]", "the frozen"])
 def test_networks_of_many_indices_take_no_time(special, general):
-    """3 ** 16 entries, or singular values of a matrix of 6561 by 6561, were made before."""
+    """3 ** 16 entries, or singular values of a matrix of 6561 by 6561, were made before.
+
+    Where each of ten cores has a bond with each other, so many are made on the way.
+    """
     if general == "the frozen":
         general = tl.family(
             "W[out in] = U[out s] R[s r] V[r in]", frozen=("U", "V"), start="svd(U, V)",
@@ -97,3 +108,14 @@ def test_a_rank_that_weights_bound_is_another_at_larger_sizes(monkeypatch):
     assert set(limits_of(general).words(general.network)) == {"s", "r"}
     assert isinstance(tl.embeds(special, general), Refutation)
     assert isinstance(tl.embeds(special, general), Undecided)
+
+
+def test_more_indices_than_numpy_has_letters_for():
+    count = 60
+    ends = ["out", *(f"r{n}" for n in range(1, count)), "in"]
+    cores = [f"A{n}[{ends[n]} {ends[n + 1]}]" for n in range(count)]
+    proof = tl.embeds(f"W[out in] = {' '.join(cores)}", "W[out in] = T[out in]")
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    found = tl.lift({f"A{n}": turn for n in range(count)}, proof)["T"]
+    np.testing.assert_allclose(found, np.linalg.matrix_power(turn, count), atol=1e-12)
+    assert not tl.embeds(f"W[out in] = {' '.join(cores)}", "W[out in] = b[out] ones[in]")
