@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 from peft.config import PeftConfig
@@ -57,6 +57,8 @@ class TensLoraConfig(PeftConfig):
     recompute : keep next to nothing for the backward pass, as in :func:`tenslora.attach`. It is not
         saved either: set ``config.recompute``.
     fan_in_fan_out : whether weights stand as (in, out). It is read from the modules, and set here.
+    rank_pattern, alpha_pattern : names of LoraConfig that are refused where they say anything: a
+        core that several modules share has one rank for all of them, and a bond one scale.
     site_map : where the cores are used. It is found when the adapter is put on a model, written to
         ``adapter_config.json``, and checked when that is read again; set it to ``None`` to look for
         the targets anew.
@@ -119,8 +121,21 @@ class TensLoraConfig(PeftConfig):
         default=None, metadata={"help": "Where the cores are used; written when saving."}
     )
 
-    def __post_init__(self) -> None:
+    rank_pattern: InitVar[dict[str, int] | None] = None
+    alpha_pattern: InitVar[dict[str, float] | None] = None
+
+    def __post_init__(
+        self, rank_pattern: dict[str, int] | None, alpha_pattern: dict[str, float] | None
+    ) -> None:
         super().__post_init__()
+        for name, given in (("rank_pattern", rank_pattern), ("alpha_pattern", alpha_pattern)):
+            if given:
+                what = f"{name}={str(given)[:60]}, and modules that share a core share its rank"
+                advice = (
+                    "Give ranks of bonds, ranks={'r': 8}, and alpha; for another rank in some "
+                    "modules add a second adapter with target_modules of its own."
+                )
+                raise AttachError("E531", what, advice=advice)
         self.peft_type = PeftType[METHOD]
         self.family, self.like = _plain(self.family), _plain(self.like)
         for name in ("target_modules", "exclude_modules"):

@@ -336,3 +336,23 @@ def test_a_configuration_is_read_where_no_tensors_are(make, run, config, with_he
     settings = tl.TensLoraConfig.from_pretrained(with_head)
     model = peft.get_peft_model(make(), settings)
     assert {bank.adapter for bank in model.base_model.tenslora_12x12.values()} == {"default"}
+
+
+@pytest.mark.parametrize("name", ["rank_pattern", "alpha_pattern"])
+def test_patterns_of_lora_are_refused(name, config, saved):
+    """Empty ones, as LoRA's folders have them, say nothing."""
+    assert name not in config(**{name: {}}).to_dict()
+    with pytest.raises(AttachError, match=rf"(?s)^E531: {name}=.*share its rank.*second adapter"):
+        config(**{name: {"query": 4}})
+    change(saved, **{name: {"query": 4}})
+    with pytest.raises(AttachError, match=f"E531: {name}="):
+        peft.PeftConfig.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("key", ["format", "name", "train", "digests", "wrapper", "bsae"])
+def test_keys_of_a_site_map_that_nothing_is_read_of(key, make, config, saved):
+    base = make()
+    before = state_of(base)
+    with pytest.raises(StateError, match=f"E602: .*{key}"):
+        peft.get_peft_model(base, config(site_map={**site_map(saved), key: "x"}))
+    same(base, before)
