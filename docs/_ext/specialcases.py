@@ -33,7 +33,7 @@ def special_cases(folder: Path) -> str:
         "",
         "With ranks as large as you please every family that reaches all of the tensor contains",
         "every other. The picture is of the stricter order, in which no rank grows with the number",
-        "of layers or features: the general families on the left, special cases to the right,",
+        "of layers or features: the general families at the top, special cases below them,",
         "in one box those that are special cases of each other.\n",
         "Each name leads to the page of the family, where the proofs are.\n",
         "```{lattice}\n```\n",

@@ -1,4 +1,4 @@
-"""The lattice as a picture: families as boxes, special cases to the right of what holds them."""
+"""The lattice as a picture: families as boxes, special cases below what holds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tenslora.algebra.layers import Layers, make_layers
 __all__ = ["lattice_svg"]
 
 _CHAR, _LINE, _PAD = 7.3, 16, 8  # width of a letter, height of a line, room around a text
-_GAP, _LANE, _CHANNEL = 12, 6, 56  # between boxes, for a passing line, between columns
+_GAP, _LANE, _CHANNEL = 12, 6, 44  # between boxes, for a passing line, between rows
 
 _Class = tuple[str, ...]
 _Box = tuple[float, float, float, float]  # left, top, width, height
@@ -25,11 +25,11 @@ _STYLE = (
 
 
 def lattice_svg(lattice: Lattice, *, link: Callable[[str], str] | None = None) -> str:
-    """Draw the free order: the general families on the left, their special cases to the right.
+    """Draw the free order: the general families at the top, their special cases below them.
 
     Families in one box are special cases of each other at suitable ranks. A line joins a family
-    with those directly to the left of it; those that no line joins with any stand below. No line
-    passes through a box. The same lattice gives the same bytes.
+    with those directly above it; those that no line joins with any stand last. No line passes
+    through a box. The same lattice gives the same bytes.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ def lattice_svg(lattice: Lattice, *, link: Callable[[str], str] | None = None) -
     alone = [members for members in lattice.classes() if members not in joined]
     number = {members: n for n, members in enumerate(classes)}
     layers = make_layers(len(classes), [(number[high], number[low]) for low, high in covers])
-    boxes, routes = _placed(layers, [_size(members) for members in classes])
+    boxes, routes, edge = _placed(layers, [_size(members) for members in classes])
     lines = [
         f'<path class="tl-line" d="{routes[number[high], number[low]]}"><title>'
         f"{escape(' = '.join(low))} in {escape(' = '.join(high))}</title></path>"
         for low, high in covers
     ]
-    drawn = [*zip(classes, boxes, strict=True), *_below(alone, boxes)]
-    width = max(left + wide for _, (left, _, wide, _) in drawn) + _PAD if drawn else 2 * _PAD
+    drawn = [*zip(classes, boxes, strict=True), *_below(alone, boxes, edge)]
+    width = max([edge, *(left + wide for _, (left, _, wide, _) in drawn)]) + _PAD
     height = max(top + high for _, (_, top, _, high) in drawn) + _PAD if drawn else 2 * _PAD
     names = ", ".join(f"{' = '.join(low)} in {' = '.join(high)}" for low, high in covers)
     label = escape(f"special cases: {names or 'none'}", quote=True)
@@ -79,40 +79,47 @@ def _size(members: _Class) -> tuple[float, float]:
 
 def _placed(
     layers: Layers, sizes: Sequence[tuple[float, float]]
-) -> tuple[list[_Box], dict[tuple[int, int], str]]:
-    """Return the box of each node and the path of each line; layers are columns from the left."""
-    middles = layers.middles([height for _, height in sizes], _GAP, _LANE)
-    left, columns = float(_PAD), []
+) -> tuple[list[_Box], dict[tuple[int, int], str], float]:
+    """Return the box of each node, the path of each line, and the right edge of them all.
+
+    Layers are rows from the top.
+    """
+    middles = layers.middles([width for width, _ in sizes], _GAP, _LANE)
+    top, rows = float(_PAD), []
     for row in layers.rows:
-        wide = max((sizes[x][0] for x in row if x < layers.count), default=0.0)
-        columns.append((left, left + wide))
-        left += wide + _CHANNEL
-    column = {x: columns[n] for n, row in enumerate(layers.rows) for x in row}
+        high = max((sizes[x][1] for x in row if x < layers.count), default=0.0)
+        rows.append((top, top + high))
+        top += high + _CHANNEL
+    band = {x: rows[n] for n, row in enumerate(layers.rows) for x in row}
     boxes = [
-        (column[x][0], middles[x] - height / 2 + _PAD, width, height)
+        (middles[x] - width / 2 + _PAD, band[x][0], width, height)
         for x, (width, height) in enumerate(sizes)
     ]
     routes = {
-        ends: _route([(*column[x], middles[x] + _PAD) for x in stops], boxes[stops[0]])
+        ends: _route([(*band[x], middles[x] + _PAD) for x in stops], boxes[stops[0]])
         for ends, stops in layers.lines.items()
     }
-    return boxes, routes
+    wide = {x: sizes[x][0] if x < layers.count else float(_LANE) for x in middles}
+    edge = max((middle + wide[x] / 2 for x, middle in middles.items()), default=0.0)
+    return boxes, routes, edge + _PAD
 
 
 def _route(stops: Sequence[tuple[float, float, float]], first: _Box) -> str:
-    """Return the path of a line: straight through columns, bent in the channels between."""
-    y = stops[0][2]
-    path = f"M{first[0] + first[2]:.1f} {y:.1f} H{stops[0][1]:.1f}"
-    for (_, right, y1), (left, end, y2) in itertools.pairwise(stops):
-        middle = (right + left) / 2
-        path += f" C{middle:.1f} {y1:.1f} {middle:.1f} {y2:.1f} {left:.1f} {y2:.1f}"
-        path += f" H{end:.1f}" if (left, end, y2) != stops[-1] else ""
+    """Return the path of a line: straight through rows, bent in the channels between."""
+    x = stops[0][2]
+    path = f"M{x:.1f} {first[1] + first[3]:.1f} V{stops[0][1]:.1f}"
+    for (_, low, x1), (top, end, x2) in itertools.pairwise(stops):
+        middle = (low + top) / 2
+        path += f" C{x1:.1f} {middle:.1f} {x2:.1f} {middle:.1f} {x2:.1f} {top:.1f}"
+        path += f" V{end:.1f}" if (top, end, x2) != stops[-1] else ""
     return path
 
 
-def _below(alone: Sequence[_Class], boxes: Sequence[_Box]) -> list[tuple[_Class, _Box]]:
+def _below(
+    alone: Sequence[_Class], boxes: Sequence[_Box], edge: float
+) -> list[tuple[_Class, _Box]]:
     """Place the classes that no line reaches in rows below the others, as wide as those."""
-    edge = max((left + width for left, _, width, _ in boxes), default=640.0)
+    edge = edge if boxes else 640.0
     top = max((y + height + 2 * _GAP for _, y, _, height in boxes), default=float(_PAD))
     found: list[tuple[_Class, _Box]] = []
     left, tallest = float(_PAD), 0.0

@@ -1,4 +1,4 @@
-"""The picture of an order: nothing overlaps, no line passes a box, special cases to the right."""
+"""The picture of an order: nothing overlaps, no line passes a box, special cases are below."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def boxes_and_lines(text):
 
 
 def points(path):
-    """Points along a path of M, C and H."""
+    """Points along a path of M, C and V."""
     x = y = 0.0
-    for letter, rest in re.findall(r"([MCH])([^MCH]*)", path):
+    for letter, rest in re.findall(r"([MCV])([^MCV]*)", path):
         n = [float(word) for word in rest.split()]
         if letter == "M":
             x, y = n
-        elif letter == "H":
-            yield from ((x + (n[0] - x) * k / 9, y) for k in range(10))
-            x = n[0]
+        elif letter == "V":
+            yield from ((x, y + (n[0] - y) * k / 9) for k in range(10))
+            y = n[0]
         else:
             for k in range(21):
                 t = k / 20
@@ -92,10 +92,12 @@ def test_a_random_order(count, seed):
         assert x1 + w1 < x2 or x2 + w2 < x1 or y1 + h1 < y2 or y2 + h2 < y1
     for line in lines:
         for x, y in line:
+            assert 0 < x < width
+            assert 0 < y < height
             for left, top, w, h in boxes.values():
-                assert not (left + 0.1 < x < left + w - 0.1 and top < y < top + h)
+                assert not (left < x < left + w and top + 0.1 < y < top + h - 0.1)
     for low, high in drawn.covers():
-        assert boxes[high[0]][0] + boxes[high[0]][2] < boxes[low[0]][0]
+        assert boxes[high[0]][1] + boxes[high[0]][3] < boxes[low[0]][1]
 
 
 def test_equal_families_share_a_box_and_what_stands_alone_is_below():
