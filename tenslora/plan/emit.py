@@ -48,9 +48,7 @@ def emit_apply(chains: Sequence[Chain], sizes: Mapping[str, int]) -> str:
         for s, stage in enumerate(chain.stages):
             variable, lines = _emit_part(stage.part, sizes)
             body += (line for line in lines if line not in body)
-            groups = [stage.sites] if stage.sites else []
-            groups += stage.layout
-            text = _arrange(variable, stage.part.result.indices, groups, sizes)
+            text = _arrange(variable, stage.part.result.indices, stage.groups, sizes)
             results.append(text)
             stages += ["", "", *_emit_stage(stage_name(c, s), stage, sizes)]
     lines = ["def hoist(cores, like):", *_indent(body), "    return ("]

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tenslora.plan.cost import entries
 from tenslora.plan.operands import Operand, operands_of
+from tenslora.plan.orient import Groups, orient_halves
 from tenslora.plan.path import Contraction, Order, find_order, order_cost
 from tenslora.plan.search import ROW, Names, Problem, make_part
 from tenslora.plan.steps import Array, Part
@@ -103,8 +105,12 @@ def find_product(problem: Problem) -> Product | None:
 
 def _sites(problem: Problem, parts: Sequence[Part]) -> tuple[str, ...]:
     held = {index for part in parts for index in part.result.indices}
-    order = [*problem.varying(), *(s for s in problem.network.sites if s in problem.shared)]
-    return tuple(site for site in order if site in held)
+    return tuple(site for site in _ordered(problem) if site in held)
+
+
+def _ordered(problem: Problem) -> list[str]:
+    """All sites, those over which x varies first."""
+    return [*problem.varying(), *(s for s in problem.network.sites if s in problem.shared)]
 
 
 def _divide(
@@ -154,9 +160,23 @@ def _factor(
             (division.second, outer, _kept(problem, arrays, outer, inner)),
         )
     )
-    leading = second if first.steps else first  # a core itself is not laid out anew
-    cut = _cut(problem, arrays, inner)
-    return Factor(tuple(i for i in leading.result.indices if i in cut), first, second)
+    wanted = partial(_wanted, problem, _cut(problem, arrays, inner))
+    if first.steps:
+        leading, first = orient_halves(second, first, wanted, problem.sizes)
+        second = leading
+    else:  # a core itself is not laid out anew
+        leading, second = orient_halves(first, second, wanted, problem.sizes)
+        first = leading
+    return Factor(tuple(wanted(leading, leading)[1]), first, second)
+
+
+def _wanted(problem: Problem, cut: Collection[str], leading: Part, part: Part) -> Groups:
+    """How a half is laid out: sites, bonds as in ``leading``, features."""
+    held = part.result.indices
+    sites = [site for site in _ordered(problem) if site in held]
+    features = (*problem.network.input, *problem.network.output)
+    bonds = [index for index in leading.result.indices if index in cut]
+    return sites, bonds, [index for index in features if index in held]
 
 
 def _divisions(problem: Problem, arrays: Sequence[Array]) -> Iterator[tuple[int, ...]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tenslora.errors import PlanError
 from tenslora.plan.cost import Profile, entries
 from tenslora.plan.operands import Operand, operands_of
+from tenslora.plan.orient import Groups, orient
 from tenslora.plan.path import Contraction, find_order, order_cost, smallest_peak
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step, pair_up
 from tenslora.spec import Network, Term
@@ -100,8 +102,13 @@ def find_delta(problem: Problem) -> tuple[Part, ...]:
         order = find_order(contraction, problem.profile)
         assert order is not None  # without a limit there always is one
         tree = _tree(order.pairs, len(arrays))
-        parts.append(_part(tree, arrays, operands, set(output), problem, names))
+        part = _part(tree, arrays, operands, set(output), problem, names)
+        parts.append(orient(part, partial(_in_order, output), problem.sizes))
     return tuple(parts)
+
+
+def _in_order(order: Sequence[str], part: Part) -> Groups:
+    return (order,)
 
 
 def check_limit(problem: Problem) -> None:
@@ -153,7 +160,9 @@ def find_chain(problem: Problem, term: Term, names: Names) -> Chain:
         others = output.union(before, *later)
         part = _part(subtree, [*arrays], operands, others, problem, names, inside)
         needed = output.union(*later)
-        stages.append(_stage(problem, part, before, varies, needed, path[n + 1 :], arrays))
+
+        stage = partial(_stage, problem, before, varies, needed, path[n + 1 :], arrays)
+        stages.append(stage(orient(part, partial(_groups, stage), problem.sizes)))
         before, varies = stages[-1].after, stages[-1].varies
     return Chain(tuple(stages), order.cost, fixed)
 
@@ -230,14 +239,18 @@ def _part(
     return Part(tuple((arrays[n], operands[n]) for n in sorted(leaves)), tuple(steps), result)
 
 
+def _groups(stage: Callable[[Part], Stage], part: Part) -> Groups:
+    return stage(part).groups
+
+
 def _stage(
     problem: Problem,
-    part: Part,
     before: tuple[str, ...],
     varies: frozenset[str],
     needed: Collection[str],
     later: Sequence[object],
     arrays: Sequence[Array],
+    part: Part,
 ) -> Stage:
     network = problem.network
     held = part.result.indices

@@ -185,6 +185,11 @@ class Stage:
         groups += [pair.right] if pair.right or pair.summed else []
         return tuple(groups)
 
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The axes of the tensor at all sites: those of the sites first, if there are any."""
+        return (self.sites, *self.layout) if self.sites else self.layout
+
 
 @dataclass(frozen=True)
 class Chain:
