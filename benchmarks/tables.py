@@ -196,6 +196,38 @@ def _pair(found: Mapping[str, float], write: Callable[[float | None], str] = _ra
     return f"{write(found['minima'])} / {write(found['paired'])}"
 
 
+def _compiled(kept: Mapping[str, Any]) -> str:
+    lines = []
+    for row in kept["rows"]:
+        case = f"{row['family']}, {row['case'].partition(', ')[2]}"
+        for side, found in row["sides"].items():
+            if side.endswith("again"):
+                continue
+            over, part = found.get("overhead"), found.get("of_peft")
+            seconds = row["compiling"].get(side)
+            cells = [f"{1e3 * found['minimum']:.2f}", _pair(found["step"], lambda v: _ratio(v, 3))]
+            cells += [_pair(over, _percent) if over else "-", _pair(part) if part else "-"]
+            cells += [_ratio(seconds, 0), _percent(row["noise"]).lstrip("+")]
+            lines.append([case, _rank(row["rank"]), side, *cells])
+    head = ["case", "rank", "side", "ms", "step of eager PEFT's", "over the floor"]
+    head += ["of PEFT's overhead", "seconds to compile", "noise"]
+    text = (
+        "One layer's q, k and v, forward and backward, in eager mode and as one graph of "
+        "`torch.compile(fullgraph=True)`. A compiled side is measured over the compiled frozen "
+        "model, and against the overhead of PEFT's compiled. Pairs are the ratio of minima and "
+        "that of the medians of paired rounds.\n\n" + table(head, lines)
+    )
+    failed = {
+        f"{side} ({row['family']}, r = {row['rank']}): {reason}"
+        for row in kept["rows"]
+        for side, reason in row["failed"].items()
+        if not side.endswith("again")
+    }
+    if failed:
+        text += f"\n\nNot compiled: {'; '.join(sorted(failed))}."
+    return text
+
+
 def _whole(kept: Mapping[str, Any]) -> str:
     head = ["model", "side", "step of PEFT's", "over the floor", "of PEFT's overhead", "noise"]
     lines = []
@@ -325,6 +357,7 @@ def _gpu(kept: Mapping[str, Any]) -> str:
 _TABLES: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("counters", "Counters", _counters),
     ("group", "The q, k, v group of one layer", _group),
+    ("compiled", "The same group, compiled", _compiled),
     ("whole", "Whole models", _whole),
     ("memory", "Memory", _memory),
     ("handling", "Before and after training", _handling),

@@ -51,6 +51,8 @@ def test_tables_are_made_from_results(results, monkeypatch):
     for title in ("Counters", "The q, k, v group of one layer", "Whole models", "Memory"):
         assert f"## {title}" in text
     assert "| tenslora.qkv_depth, d = 64, 16 tokens | 3 |" in text
+    for side in ("floor compiled", "PEFT compiled", "tenslora compiled"):
+        assert f"| lora, 16 tokens | 3 | {side} |" in text
     known = {figure.key: found for figure, found, _ in figures.reached()}
     kept = json.loads((results / "handling" / "result.json").read_text(encoding="utf-8"))
     assert known["merged"].value == 1.0
