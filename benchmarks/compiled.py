@@ -122,7 +122,7 @@ def main(args: argparse.Namespace) -> None:
                 row = measure(case, family, rank, rounds=3, budget=1.0, backend="eager")
             else:
                 case = stack_case(1, 768, 394)
-                row = measure(case, family, rank, rounds=args.rounds, budget=30.0)
+                row = measure(case, family, rank, rounds=args.rounds, budget=90.0)
             rows.append(row)
             show(row)
     if args.save:

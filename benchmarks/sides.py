@@ -48,7 +48,7 @@ def make_side(
     }
     model = share(case.model)
     model.requires_grad_(False)
-    side = replace(SIDES[name](case, model, family, ranks, banks, values), name=name)
+    side = replace(SIDES[name](case, model, family, banks, values), name=name)
     if case.head:
         side.model.get_submodule(_path(side.model, case.head)).requires_grad_(True)
     return side
@@ -66,9 +66,7 @@ Banks = Mapping[str, Bank]
 Values = dict[str, dict[str, Tensor]]
 
 
-def _floor(
-    case: Case, model: nn.Module, family: str, ranks: object, banks: Banks, values: Values
-) -> Side:
+def _floor(case: Case, model: nn.Module, family: str, banks: Banks, values: Values) -> Side:
     """Frozen, but for the biases of the first layer's projections and the task head.
 
     Pays every activation gradient that any adapter must pay. Where the input itself has a gradient
@@ -88,7 +86,6 @@ def _ours(
     case: Case,
     model: nn.Module,
     family: str,
-    ranks: object,
     banks: Banks,
     values: Values,
     *,
@@ -133,7 +130,6 @@ def _hand(
     case: Case,
     model: nn.Module,
     family: str,
-    ranks: object,
     banks: Banks,
     values: Values,
     form: str,
@@ -175,7 +171,6 @@ def _naive(
     case: Case,
     model: nn.Module,
     family: str,
-    ranks: object,
     banks: Banks,
     values: Values,
     kind: str,
@@ -200,15 +195,13 @@ PEFT_FAMILIES: Mapping[str, tuple[str, dict[str, object], dict[str, str]]] = {
 }
 
 
-def _peft(
-    case: Case, model: nn.Module, family: str, ranks: object, banks: Banks, values: Values
-) -> Side:
+def _peft(case: Case, model: nn.Module, family: str, banks: Banks, values: Values) -> Side:
     """HF PEFT; where it does not have the family, its LoRA of the same rank."""
     import peft
 
     family = family if family in PEFT_FAMILIES else "lora"
     kind, options, names = PEFT_FAMILIES[family]
-    rank = ranks if isinstance(ranks, int) else next(iter(ranks.values()))  # type: ignore[attr-defined]
+    rank = next(iter(next(iter(banks.values())).bound.ranks.values()))
     alpha = {"lora": {"lora_alpha": rank}, "vera": {}}.get(family, {"alpha": rank})
     config = getattr(peft, kind)(r=rank, target_modules=case.targets, **alpha, **options)
     device = next(model.parameters())
