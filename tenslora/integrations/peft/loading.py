@@ -56,7 +56,7 @@ def find_loading(adapter_name: str) -> Loading | None:
 
 def _readers() -> dict[CodeType, Callable[[Mapping[str, Any]], Loading]]:
     """How the arguments of each function that loads are read."""
-    found = {
+    found: dict[CodeType, Callable[[Mapping[str, Any]], Loading]] = {
         _code(PeftModel.from_pretrained): _of_peft,
         _code(PeftModel.load_adapter): _of_peft,
     }

@@ -84,7 +84,9 @@ def _locate(loading: Loading, *, pickles: bool) -> str | None:
     if whole.is_file() and not (loading.pickled and pickled.is_file()):
         return str(whole)
     if pickled.is_file():
-        return _pickled(str(pickled), pickles=pickles)
+        if pickles:
+            return None
+        raise _pickled(pickled)
     if Path(loading.name).is_dir():
         what = f"there is no file {whole}"
         raise StateError("E610", what, advice="Give the folder that save_pretrained wrote.")
@@ -101,11 +103,9 @@ def _locate(loading: Loading, *, pickles: bool) -> str | None:
         raise StateError("E610", what, advice=advice) from error
 
 
-def _pickled(path: str, *, pickles: bool) -> None:
-    if pickles:
-        return
+def _pickled(path: Path) -> StateError:
     advice = (
         "Save the adapter with save_pretrained(..., safe_serialization=True), or write its tensors "
         f"to {_FILE} with safetensors.torch.save_file."
     )
-    raise StateError("E610", f"{path} is pickled, and no pickled file is read", advice=advice)
+    return StateError("E610", f"{path} is pickled, and no pickled file is read", advice=advice)
