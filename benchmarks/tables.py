@@ -204,13 +204,12 @@ def _compiled(kept: Mapping[str, Any]) -> str:
             if side.endswith("again"):
                 continue
             over, part = found.get("overhead"), found.get("of_peft")
-            seconds = row["compiling"].get(side)
             cells = [f"{1e3 * found['minimum']:.2f}", _pair(found["step"], lambda v: _ratio(v, 3))]
             cells += [_pair(over, _percent) if over else "-", _pair(part) if part else "-"]
-            cells += [_ratio(seconds, 0), _percent(row["noise"]).lstrip("+")]
+            cells.append(_percent(row["noise"]).lstrip("+"))
             lines.append([case, _rank(row["rank"]), side, *cells])
     head = ["case", "rank", "side", "ms", "step of eager PEFT's", "over the floor"]
-    head += ["of PEFT's overhead", "seconds to compile", "noise"]
+    head += ["of PEFT's overhead", "noise"]
     text = (
         "One layer's q, k and v, forward and backward, in eager mode and as one graph of "
         "`torch.compile(fullgraph=True)`. A compiled side is measured over the compiled frozen "
