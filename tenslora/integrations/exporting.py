@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 
 from tenslora.errors import DataError
-from tenslora.integrations.transformers import quiet
+from tenslora.integrations.transformers import labels_of, quiet
 from tenslora.nn import Adapter, load
 from tenslora.nn.files import check_new
 from tenslora.nn.record import Record
@@ -108,12 +110,14 @@ def load_on_base(adapter: Path, model: str | None = None) -> Adapter:
     """Load the base that a checkpoint names, and attach the adapter; see :func:`export_merged`."""
     file = adapter_file(adapter)
     if file is not None:
-        return load(_base(read_file(file)[0], adapter, model), file)
+        record, trained = read_file(file)
+        return load(_base(record, trained, adapter, model), file)
     found = read_tuner(adapter)
-    return attach_tuned(_base(found.record, adapter, model), found)
+    return attach_tuned(_base(found.record, found.others, adapter, model), found)
 
 
-def _base(record: Record, adapter: Path, model: str | None) -> Any:
+def _base(record: Record, trained: Mapping[str, Tensor], adapter: Path, model: str | None) -> Any:
+    """The base; a head that was trained for another number of classes has room in it."""
     where = record.model["name"] if model is None else model
     kind = getattr(transformers, record.model["class"], None)
     if not where or kind is None or not hasattr(kind, "from_pretrained"):
@@ -124,8 +128,20 @@ def _base(record: Record, adapter: Path, model: str | None) -> Any:
     dtype = getattr(torch, dtypes.pop(), "auto") if len(dtypes) == 1 else "auto"
     with quiet():
         try:
-            return kind.from_pretrained(where, dtype=dtype, local_files_only=Path(where).is_dir())
+            made, told = kind.from_pretrained(
+                where,
+                dtype=dtype,
+                local_files_only=Path(where).is_dir(),
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **labels_of(trained),
+            )
         except (OSError, ValueError, RuntimeError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             what = f"the base {where} cannot be loaded: {first}"
             raise DataError("E707", what, advice="Name a folder or hub id: --model.") from error
+    odd = sorted(name for name, *_ in told["mismatched_keys"] if name not in trained)
+    if odd:
+        what = f"the base {where} cannot be loaded: {odd[0]} has another shape than its settings"
+        raise DataError("E707", what, advice="Copy it again, or name another: --model.")
+    return made

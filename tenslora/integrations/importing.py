@@ -12,7 +12,7 @@ from torch import nn
 
 from tenslora.errors import DataError, StateError
 from tenslora.integrations.exporting import load_on_base
-from tenslora.integrations.transformers import quiet
+from tenslora.integrations.transformers import labels_of, quiet
 from tenslora.nn.lora import load_lora
 from tenslora.nn.lorafile import read_config, read_tensors
 from tenslora.nn.standin import load_alone
@@ -29,8 +29,6 @@ _TASKS = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
     "FEATURE_EXTRACTION": "AutoModel",
 }
-#: What the last layer of a classifier is called.
-_CLASSES = ("classifier.weight", "score.weight", "classifier.out_proj.weight")
 _PREFIX = "base_model.model."
 
 
@@ -150,9 +148,7 @@ def _base(folder: Path, model: str | None) -> nn.Module:
         what = f"{folder} does not say which model it was made on"
         raise DataError("E707", what, advice="Name the base with --model.")
     saved = config.get("modules_to_save") or ()
-    tensors = read_tensors(folder, _PREFIX)
-    classes = {tensors[name].shape[0] for name in tensors if name.endswith(_CLASSES)}
-    labels = {"num_labels": classes.pop()} if len(classes) == 1 else {}
+    labels = labels_of(read_tensors(folder, _PREFIX))
     with quiet():
         try:
             settings = transformers.AutoConfig.from_pretrained(

@@ -29,6 +29,7 @@ __all__ = [
     "default_targets",
     "default_train",
     "encode",
+    "labels_of",
     "load_model",
     "locate",
     "random_states_kept",
@@ -49,6 +50,9 @@ _PROJECTIONS = (
     ("qkv_proj",),
     ("q", "k", "v"),
 )
+
+#: What the last layer of a classifier is called.
+_CLASSES = (".classifier.weight", ".score.weight", ".classifier.out_proj.weight")
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,12 @@ def quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def labels_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The setting ``num_labels`` of a model whose head, by name, is among the tensors."""
+    classes = {tensors[name].shape[0] for name in tensors if f".{name}".endswith(_CLASSES)}
+    return {"num_labels": classes.pop()} if len(classes) == 1 else {}
 
 
 def load_model(name: str, task: Task, *, seed: int = 0) -> Loaded:

@@ -6,6 +6,7 @@ What is read is held against PEFT itself: its outputs, and the merged weights of
 from __future__ import annotations
 
 import json
+import re
 
 import peft
 import pytest
@@ -58,7 +59,9 @@ def test_the_exported_lora_says_what_the_tuner_said(
     settings = json.loads((tmp_path / "lora" / SETTINGS).read_text())
     assert (settings["r"], settings["lora_alpha"], settings["rank_pattern"]) == (8, 8, {})
     assert settings["fan_in_fan_out"] == (kind == "gpt2")
-    theirs = peft.PeftModel.from_pretrained(make(kind), tmp_path / "lora").eval()
+    read = peft.PeftConfig.from_pretrained(tmp_path / "lora")
+    read.task_type = None  # what peft 0.20 has for it asks transformers 5 for what went
+    theirs = peft.PeftModel.from_pretrained(make(kind), tmp_path / "lora", config=read).eval()
     with torch.no_grad():
         output, start = run(model, kind), run(make(kind), kind)
         far = (output - start).abs().max()
@@ -217,6 +220,43 @@ def test_a_merged_model(make, kinds, run, randomize, tmp_path, capsys):
     assert main(["export", str(tmp_path / "a"), str(tmp_path / "b"), "--to", "merged"]) == 0
     found = type(base).from_pretrained(tmp_path / "b").eval()
     torch.testing.assert_close(run(found), run(model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tuner", [True, False])
+def test_a_merged_model_has_the_classes_of_its_head(tuner, make, kinds, run, randomize, tmp_path):
+    """The base has two classes, or none yet, and the head that was trained on it has five."""
+    kind = type(make())
+    make().save_pretrained(tmp_path / "base")
+    base = kind.from_pretrained(tmp_path / "base", num_labels=5, ignore_mismatched_sizes=True)
+    family, targets = "tenslora.att_qkv_depth", kinds["bert"].targets
+    if tuner:
+        settings = {"ranks": 2, "target_modules": targets, "modules_to_save": ["classifier"]}
+        model = peft.get_peft_model(base, tl.TensLoraConfig(family=family, **settings)).eval()
+        randomize(model)
+        model.save_pretrained(tmp_path / "a")
+    else:
+        model = base.eval()
+        held = tl.attach(model, family, targets=targets, ranks=2, train=["classifier"])
+        (tmp_path / "a").mkdir()
+        held.save(tmp_path / "a" / "adapter.safetensors")
+    assert main(["export", str(tmp_path / "a"), str(tmp_path / "b"), "--to", "merged"]) == 0
+    found = kind.from_pretrained(tmp_path / "b").eval()
+    assert found.config.num_labels == 5
+    torch.testing.assert_close(run(found), run(model), rtol=1e-4, atol=1e-5)
+
+
+def test_a_base_that_does_not_fit_its_own_settings_is_not_merged(make, kinds, tmp_path, capsys):
+    base = make()
+    base.save_pretrained(tmp_path / "base")
+    base.config._name_or_path = str(tmp_path / "base")
+    tuned(lambda kind: base, kinds, family="lotr").save_pretrained(tmp_path / "a")
+    broken = load_file(tmp_path / "base" / "model.safetensors")
+    broken["bert.encoder.layer.0.attention.self.key.weight"] = torch.ones(12, 11)
+    save_file(broken, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    assert main(["export", str(tmp_path / "a"), str(tmp_path / "b"), "--to", "merged"]) == 2
+    text = "E707: .*layer.0.attention.self.key.weight has another shape than its settings"
+    assert re.search(text, capsys.readouterr().err)
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_base_in_bfloat16(make, kinds, randomize, tmp_path):
