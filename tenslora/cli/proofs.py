@@ -85,7 +85,7 @@ def _fill_lattice(parser: Parser) -> None:
 
 
 def _run_lattice(args: Namespace) -> Answer:
-    if len(args.families) == 1:
+    if len(set(args.families)) == 1:
         what = f"{args.families[0]} alone has nothing to be compared with"
         raise UsageError("E801", what, advice="Name two families or more, or none for all.")
     found = lattice(args.families or None)

@@ -95,6 +95,11 @@ def test_a_witness_of_ones_own(cli, tmp_path):
             "Name two families or more, or none for all.",
         ),
         (
+            ["lattice", "lora", "lora"],
+            "error: E801: lora alone has nothing to be compared with. "
+            "Name two families or more, or none for all.",
+        ),
+        (
             ["lattice", "lora", "lotr", "--svg", "no such folder/x.svg"],
             "error: E807: no such folder/x.svg cannot be written: No such file or directory. "
             "Give a file in a folder that exists.",
