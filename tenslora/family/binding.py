@@ -66,7 +66,7 @@ def _take_apart(
         what = f"rank={every!r} and ranks={ranks!r} are both given"
         raise SizeError("E208", what, advice="Give one of them.")
     if every is None and isinstance(ranks, SupportsIndex):
-        every = index(ranks)
+        every = ranks
     if every is not None:
         chosen = {bond: check_rank("rank", every) for bond in network.bonds}
     if isinstance(ranks, Mapping):

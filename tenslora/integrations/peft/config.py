@@ -141,6 +141,7 @@ class TensLoraConfig(PeftConfig):
         for name in ("target_modules", "exclude_modules"):
             value = getattr(self, name)
             setattr(self, name, set(value) if isinstance(value, list) else value)
+            _check_pattern(name, value)
         if self.layers_pattern and not _given(self.layers_to_transform):
             what = "layers_pattern is given, and layers_to_transform is not"
             advice = "When `layers_pattern` is specified, `layers_to_transform` must be, too."
@@ -226,6 +227,15 @@ def _renamed(obj: dict[str, Any], word: re.Pattern[str], new: str) -> dict[str, 
     if "base" in obj:
         return {**obj, "base": {rename(path): weight for path, weight in obj["base"].items()}}
     return obj
+
+
+def _check_pattern(name: str, value: Any) -> None:
+    """Refuse text that is no regular expression (E503)."""
+    try:
+        re.compile(value if isinstance(value, str) else "")
+    except re.error as error:
+        what = f"{name}={value!r} is not a regular expression: {error}"
+        raise AttachError("E503", what, advice="Escape dots, close brackets.") from None
 
 
 def _given(value: Any) -> bool:

@@ -21,6 +21,7 @@ from tenslora.nn.design import Design
 from tenslora.nn.groups import find_members
 from tenslora.nn.hooks import SiteHook
 from tenslora.nn.registry import Registry
+from tenslora.nn.registry import check_name as check_word
 
 __all__ = [
     "check_bare",
@@ -108,13 +109,14 @@ def join(tuner: Any, model: nn.Module, config: Any) -> None:
 
 
 def check_new(tuner: Any, adapter_name: str) -> None:
-    """Refuse an adapter in the place of another one.
+    """Refuse an adapter in the place of another one, or with what is no name.
 
     Raises
     ------
     AttachError
         E508.
     """
+    check_word(adapter_name, None)
     if adapter_name in tuner.shared.adapters:
         if isinstance(tuner.peft_config, Configs):
             tuner.peft_config.keep(adapter_name, tuner.shared.configs[adapter_name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,17 @@ __all__ = [
 
 #: Heads that PEFT adds to ``modules_to_save`` by the type of the task, there or not.
 _HEADS = ("classifier", "score", "qa_outputs")
+#: What to do about sites, in the settings that a configuration has.
+_ADVICE = {
+    "E504": (
+        "Leave the module out with exclude_modules, or take a family whose only site index is "
+        "'site'; tenslora.attach takes sites=[Site(path, coords), ...]."
+    ),
+    "E505": (
+        "Choose targets that every layer has, limit them with layers_to_transform, or take a "
+        "family whose only site index is 'site'."
+    ),
+}
 
 
 @contextmanager
@@ -124,19 +136,27 @@ def place(
             raise AttachError("E502", what, advice=advice)
     family = config.equation
     sites = sites_in(model, chosen, block=config.block, modes=family.network.sites)
-    groups = make_groups(
-        model,
-        family,
-        sites,
-        sizes=config.sizes or {},
-        budget=Budget(**config.budget),
-        ragged=config.ragged,
-    )
+    try:
+        groups = make_groups(
+            model,
+            family,
+            sites,
+            sizes=config.sizes or {},
+            budget=Budget(**config.budget),
+            ragged=config.ragged,
+        )
+    except AttachError as error:
+        if error.code in _ADVICE:
+            error.advice = _ADVICE[error.code]
+        raise
     return Design(family, groups, check_dropout(family, config.dropout), ())
 
 
 def no_match(error: ValueError, config: TensLoraConfig, model: nn.Module) -> ValueError:
     """PEFT's error for targets that match nothing, with the names that are nearest to each."""
+    away = _no_layer(config, model)
+    if away:
+        return type(error)(f"{error}\n  {away}")
     targets = config.target_modules or ""
     names = [targets] if isinstance(targets, str) else sorted(targets)
     linears = find_linears(model)
@@ -145,6 +165,26 @@ def no_match(error: ValueError, config: TensLoraConfig, model: nn.Module) -> Val
         [f"{name}: {text}" for name, text in zip(names, told, strict=False)] if told[1:] else told
     )
     return type(error)("\n  ".join([str(error), *told]))
+
+
+def _no_layer(config: TensLoraConfig, model: nn.Module) -> str:
+    """What to say where the targets are there, and layers_to_transform leaves none of them."""
+    if config.layers_to_transform in (None, []):
+        return ""
+    anywhere, one = copy.copy(config), copy.copy(config)
+    anywhere.layers_to_transform = anywhere.layers_pattern = None
+    paths = [path for path in find_linears(model) if check_target_module_exists(anywhere, path)]
+    if not paths:
+        return ""
+    there = []
+    for number in sorted({int(w) for path in paths for w in path.split(".") if w.isdecimal()}):
+        one.layers_to_transform = [number]
+        if any(check_target_module_exists(one, path) for path in paths):
+            there.append(str(number))
+    found = f"are in layers {', '.join(there)}" if there else "are in no numbered layer"
+    pattern = f" of layers_pattern={config.layers_pattern!r}" if config.layers_pattern else ""
+    what = f"layers_to_transform={config.layers_to_transform} leaves nothing: the {len(paths)} "
+    return f"{what}modules that target_modules names {found}{pattern}."
 
 
 def check_saved(config: TensLoraConfig, model: nn.Module) -> None:

@@ -11,7 +11,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 import tenslora as tl
-from tenslora.errors import AttachError, StateError
+from tenslora.errors import AttachError, SizeError, StateError
 
 LORA = tl.family("W[site out in] = B[site out r] A[site r in]", init={"B": "zeros"})
 QUERY = "bert.encoder.layer.0.attention.self.query"
@@ -199,3 +199,88 @@ def test_a_base_with_more_layers(make, run, config, randomize, snapshot, tmp_pat
     output = run(larger)
     loaded = peft.PeftModel.from_pretrained(larger, tmp_path, config=settings)
     assert not torch.equal(run(loaded), output)
+
+
+def put_on(base, settings, name):
+    return peft.get_peft_model(base, settings, adapter_name=name)
+
+
+def add_beside(base, settings, name):
+    base.add_adapter(settings, name)
+
+
+@pytest.mark.parametrize("add", [put_on, add_beside])
+def test_what_is_no_name_of_an_adapter(add, make, config, snapshot):
+    base = make()
+    before = snapshot(base)
+    for name in ("a.b", "no name", "update"):
+        with pytest.raises(AttachError, match=rf"^E508: '{name}' cannot be the name of an adapter"):
+            add(base, config(bank="first_layer"), name)
+        before.check()
+    with pytest.raises(AttachError, match=r"^E508: '' cannot be the name of an adapter"):
+        peft.get_peft_model(base, config(), adapter_name="")
+    before.check()
+    held = peft.get_peft_model(base, config())
+    before = snapshot(held)
+    for name in ("a.b", ""):
+        with pytest.raises(AttachError, match=rf"^E508: '{name}' cannot be the name of an adapter"):
+            held.add_adapter(name, config())
+        before.check()
+
+
+@pytest.mark.parametrize("name", ["target_modules", "exclude_modules"])
+def test_a_broken_regular_expression(name, config):
+    with pytest.raises(AttachError) as caught:
+        config(**{name: "(query|key"})
+    assert str(caught.value) == (
+        f"E503: {name}='(query|key' is not a regular expression: missing ), unterminated "
+        "subpattern at position 0\n"
+        "  Escape dots, close brackets."
+    )
+    assert getattr(config(**{name: ".*(query|key)"}), name) == ".*(query|key)"
+
+
+def test_true_is_no_rank(make, config, snapshot):
+    base = make()
+    before = snapshot(base)
+    for ranks in (True, {"a": True}):
+        with pytest.raises(SizeError, match=r"^E206: rank \w+=True is not a positive integer"):
+            peft.get_peft_model(base, config(ranks=ranks))
+        before.check()
+    with pytest.raises(SizeError, match=r"^E206: rank rank=True is not a positive integer"):
+        tl.attach(base, LORA, targets=["query"], ranks=True)
+    before.check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"layers_to_transform": [7]}, "[7] leaves nothing: the 6 modules that target_modules "
+         "names are in layers 0, 1."),
+        ({"layers_to_transform": 2}, "2 leaves nothing: the 6 modules that target_modules "
+         "names are in layers 0, 1."),
+        ({"layers_to_transform": [0], "layers_pattern": "block"}, "[0] leaves nothing: the 6 "
+         "modules that target_modules names are in no numbered layer of layers_pattern='block'."),
+    ],
+)  # fmt: skip
+def test_layers_that_leave_nothing(settings, told, make, config, snapshot):
+    base = make()
+    before = snapshot(base)
+    with pytest.raises(ValueError, match=r"layers_to_transform") as caught:
+        peft.get_peft_model(base, config(**settings))
+    assert str(caught.value).rpartition("\n  layers_to_transform=")[2] == told
+    assert "Did you mean" not in str(caught.value)
+    before.check()
+
+
+def test_advice_about_sites_names_settings_that_there_are(make, config, snapshot):
+    base = make()
+    before = snapshot(base)
+    settings = {"family": "tenslora.qkv_depth", "ragged": "prefix"}
+    with pytest.raises(AttachError, match=r"^E504: .*\n  Leave .* with exclude_modules"):
+        peft.get_peft_model(base, config(**settings, target_modules=["query", "classifier"]))
+    before.check()
+    targets = ["query", "0.attention.self.key"]
+    with pytest.raises(AttachError, match=r"(?s)^E505: .*limit them with layers_to_transform"):
+        peft.get_peft_model(base, config(**settings, target_modules=targets))
+    before.check()
