@@ -66,12 +66,13 @@ class Adapter(Standing):
         return merge.delta(self, where)
 
     def merge(self, *, safe: bool = True, reversible: bool = True) -> None:
-        """Add the update to the weights, and take the hooks and the bank off the model.
+        """Add the update to the weights, and take the bank and the targets' hooks off the model.
 
         W is computed in float64 (float32 where the device has no float64) and rounded once to the
         weight's dtype. The original weights are kept for :meth:`unmerge`. While it is merged the
-        model has no trace of the adapter but an empty ``tenslora``, and its ``state_dict`` the keys
-        of the base.
+        model has no trace of the adapter but an empty ``tenslora`` with its two hooks on the model
+        itself, and its ``state_dict`` the keys of the base. ``detach(keep=True)`` takes these off
+        too.
 
         Parameters
         ----------

@@ -21,6 +21,32 @@ LORA = tl.family(
 KINDS = ["bert", "roberta", "vit", "gpt2", "llama", "plain"]
 
 
+@pytest.mark.parametrize("reversible", [True, False])
+def test_of_a_merged_adapter_two_hooks_are_left_and_of_a_detached_one_nothing(
+    reversible, make_case, randomized
+):
+    case = make_case("plain")
+
+    def there():
+        hooks = [
+            (name, len(m._forward_pre_hooks), len(m._forward_hooks))
+            for name, m in case.model.named_modules()
+            if m._forward_hooks or m._forward_pre_hooks
+        ]
+        return [name for name, _ in case.model.named_modules()], hooks
+
+    names, _ = there()
+    adapter = tl.attach(case.model, TUCKER, targets=case.targets, ranks=3)
+    randomized(adapter)
+    adapter.merge(reversible=reversible)
+    assert there() == ([*names, "tenslora"], [("", 1, 1)])
+    assert not any(case.model.tenslora.children())
+    merged = case.run()
+    adapter.detach(keep=True)
+    assert there() == (names, [])
+    assert torch.equal(case.run(), merged)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_merge_then_unmerge(kind, make_case, randomized, snapshot):
     case = make_case(kind)
