@@ -134,7 +134,7 @@ CODES: dict[str, str] = {
     "E536": "cores on a tuner that nobody keeps",
     # reading JSON
     "E601": "JSON of an unknown schema version",
-    "E602": "JSON with unknown or missing keys",
+    "E602": "JSON with unknown or missing keys, or settings that contradict its site map",
     "E603": "JSON with a value of the wrong type",
     # checkpoints
     "E610": "a file that is missing or no whole safetensors file",

@@ -14,7 +14,15 @@ from tenslora.nn.layouts import heads_beside
 from tenslora.nn.site import Site
 from tenslora.spec import Network, Slot, balanced, is_count, slot_size
 
-__all__ = ["HEAD_NAMES", "check_heads", "check_prefixes", "complete", "heads", "largest"]
+__all__ = [
+    "HEAD_NAMES",
+    "check_heads",
+    "check_prefixes",
+    "complete",
+    "heads",
+    "largest",
+    "other_heads",
+]
 
 HEAD_NAMES = ("head", "heads")
 
@@ -100,6 +108,18 @@ def check_heads(
     AttachError
         E506 with the first two that differ.
     """
+    other = other_heads(model, network, sizes, sites)
+    if other is not None:
+        index, site, found = other
+        what = f"{sites[0]} has {sizes[index]} heads, and {site} of the same shape has {found}"
+        advice = f'Attach to them apart, or give sizes={{"{index}": ...}} for both.'
+        raise AttachError("E506", what, advice=advice)
+
+
+def other_heads(
+    model: nn.Module, network: Network, sizes: Mapping[str, int], sites: Sequence[Site]
+) -> tuple[str, Site, int] | None:
+    """The first site whose config states other heads than ``sizes`` has: index, site, number."""
     for slot, side in ((network.output, 0), (network.input, 1)):
         if len(slot) == 1 or slot[0] not in HEAD_NAMES:
             continue
@@ -109,10 +129,9 @@ def check_heads(
             if config is None or site.shape[side] != whole:
                 continue
             found = heads(config, whole, decoder=_in_decoder(site))
-            if found not in (None, count):
-                what = f"{sites[0]} has {count} heads, and {site} of the same shape has {found}"
-                advice = f'Attach to them apart, or give sizes={{"{slot[0]}": ...}} for both.'
-                raise AttachError("E506", what, advice=advice)
+            if found is not None and found != count:
+                return slot[0], site, found
+    return None
 
 
 def _in_decoder(site: Site) -> bool:

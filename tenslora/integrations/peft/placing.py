@@ -12,10 +12,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
 from torch import nn
 
 from tenslora.errors import AttachError, StateError
+from tenslora.integrations.peft.agreement import check_agreement
 from tenslora.integrations.peft.config import TensLoraConfig
 from tenslora.nn.design import Budget, Design, check_dropout, make_groups
 from tenslora.nn.record import Record, describe_design, make_design
 from tenslora.nn.sites import sites_in
+from tenslora.nn.sizes import other_heads
 from tenslora.nn.targets import Linear, Pattern, find_linears, nearest
 from tenslora.nn.tunerfile import read_site_map, to_site_map
 
@@ -226,7 +228,9 @@ def _read(config: TensLoraConfig, model: nn.Module) -> Design:
     record = read_site_map(config.site_map)
     _check_moved(model, list(record.base))
     _check_more(config, model, record)
+    check_agreement(config, record)
     design = make_design(model, record, any_dtype=True)
+    _check_heads(config, model, design)
     dropout = record.dropout if config.dropout is None else config.dropout
     return Design(design.family, design.groups, check_dropout(design.family, dropout), ())
 
@@ -249,6 +253,20 @@ def _check_more(config: TensLoraConfig, model: nn.Module, record: Record) -> Non
         "config=config."
     )
     raise StateError("E615", what, advice=advice)
+
+
+def _check_heads(config: TensLoraConfig, model: nn.Module, design: Design) -> None:
+    """Refuse a model of equal shapes that is cut into other heads."""
+    network = design.family.network
+    if set(config.sizes or {}) & {network.output[0], network.input[0]}:
+        return
+    for group in design.groups:
+        other = other_heads(model, network, group.bound.sizes, group.sites)
+        if other is not None:
+            index, site, found = other
+            what = f"the adapter was made with {index}={group.bound.sizes[index]}, and {site} has "
+            what += f"{found} heads in this {type(model).__name__}"
+            raise StateError("E615", what, advice="Load it on a model of as many heads.")
 
 
 def _check_moved(model: nn.Module, paths: list[str]) -> None:

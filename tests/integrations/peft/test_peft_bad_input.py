@@ -356,3 +356,82 @@ def test_keys_of_a_site_map_that_nothing_is_read_of(key, make, config, saved):
     with pytest.raises(StateError, match=f"E602: .*{key}"):
         peft.get_peft_model(base, config(site_map={**site_map(saved), key: "x"}))
     same(base, before)
+
+
+def make_named():
+    return tl.family(
+        "W[layer proj out in] = B[layer proj out r] A[layer proj r in]", init={"B": "zeros"}
+    )
+
+
+CHANGED = {
+    "ranks": ({}, {"ranks": 4}, r"ranks is 4, and the site map was saved with {'a': 2, "),
+    "one rank": ({"ranks": {"a": 2, "b": 2, "c": 2, "d": 1, "e": 2}}, {"ranks": {"a": 3}},
+                 r"ranks is {'a': 3}, and the site map was saved with {'a': 2, "),
+    "true": ({"family": "lora", "ranks": 1}, {"ranks": True},
+             r"ranks is True, and the site map was saved with {'r': 1}"),
+    "an unknown bond": ({"family": "lora"}, {"ranks": {"s": 2}},
+                        r"ranks is {'s': 2}, and the site map was saved with {'r': 2}"),
+    "ranks in the family": ({"family": "lora:2", "ranks": None}, {"family": "lora:4"},
+                            r"ranks is {'r': 4}, and the site map was saved with {'r': 2}"),
+    "family": ({}, {"family": "lora"},
+               r"family is lora, and the site map was saved with tenslora.att_qkv_depth"),
+    "equation": ({"family": "W[site out in] = B[site out r] A[site r in]"},
+                 {"family": "W[site out in] = B[out r] A[site r in]"},
+                 r"family is W\[site out in\] = B\[out r\] A\[site r in\], and the site map"),
+    "alpha": ({"family": "lora", "alpha": 16}, {"alpha": 8},
+              r"alpha is 8, a factor of 4, and the site map was saved with a factor of 8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "changed", "told"), CHANGED.values(), ids=list(CHANGED))
+def test_settings_that_were_edited_beside_the_site_map(
+    made, changed, told, make, config, randomize, run, tmp_path
+):
+    settings = config(**made)
+    model = peft.get_peft_model(make(), settings)
+    randomize(model)
+    model.save_pretrained(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(make(), tmp_path)
+    assert torch.equal(run(loaded.eval()), run(model.eval()))
+    change(tmp_path, **changed)
+    base = make()
+    before = state_of(base)
+    with pytest.raises(StateError, match=rf"^E602: {told}"):
+        peft.PeftModel.from_pretrained(base, tmp_path)
+    same(base, before)
+
+
+WRITTEN = {
+    "a family": {"family": make_named(), "target_modules": ["query", "key"]},
+    "ranks of the family": {"family": make_named()(r=3), "ranks": None},
+    "some ranks": {"family": make_named()(r=3), "ranks": {}},
+    "a budget": {"family": "tenslora.qkv_depth", "like": "lora:2"},
+    "so many": {"family": "tenslora.qkv_depth", "params": 500, "alpha": 3.0},
+    "several shapes": {
+        "family": "lora",
+        "target_modules": ["query", "intermediate.dense"],
+        "alpha": 5,
+    },
+}
+
+
+@pytest.mark.parametrize("made", WRITTEN.values(), ids=list(WRITTEN))
+def test_what_the_tuner_writes_agrees(made, make, config, randomize, run, tmp_path):
+    model = peft.get_peft_model(make(), config(**made))
+    randomize(model)
+    model.save_pretrained(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(make(), tmp_path)
+    assert torch.equal(run(loaded.eval()), run(model.eval()))
+
+
+def test_a_base_of_other_heads(make, saved):
+    base = make()
+    other = type(base)(type(base.config)(**{**base.config.to_dict(), "num_attention_heads": 2}))
+    before = state_of(other)
+    told = r"E615: the adapter was made with head=3, and bert\..*query.* has 2 heads in this Bert"
+    with pytest.raises(StateError, match=rf"^{told}"):
+        peft.PeftModel.from_pretrained(other, saved)
+    same(other, before)
+    change(saved, sizes={"head": 3})  # said by hand, it holds on any base
+    peft.PeftModel.from_pretrained(other, saved)
