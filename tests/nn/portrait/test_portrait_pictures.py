@@ -107,6 +107,7 @@ def test_without_matplotlib_the_text_stays_and_the_picture_says_what_to_install(
 def test_matplotlibs_state_is_as_it_was(tmp_path):
     code = (
         "import sys, torch, matplotlib as mpl, tenslora as tl\n"
+        "mpl.rcParams['backend'] = 'agg'\n"  # to look for one imports pyplot
         "before = dict(mpl.rcParams)\n"
         "model = torch.nn.Sequential(torch.nn.Linear(4, 4))\n"
         "adapter = tl.attach(model, 'lora', targets='0', ranks=1)\n"
