@@ -48,12 +48,13 @@ def check_loading(
     }
     heads = {_MODEL + n: s for n, s in _saved_whole(model, config.modules_to_save or ())}
     others = {**{_MODEL + n: s for n, s in _shapes(model)}, **heads}
+    known = cores.keys() | others.keys()
     with opened(loading, pickles=pickles) as source:
         if source is None:
             return
         where, told = source
         found = {_named(name, loading): value for name, value in told.items()}
-        unknown = {name for name in found if _plain(name) not in cores.keys() | others.keys()}
+        unknown = {name for name in found if _plain(name) not in known}
         _compare(where, found, cores, (cores.keys() | heads.keys()) - found.keys(), unknown)
         if not loading.any_shape:
             plain = {_plain(name): value for name, value in found.items()}

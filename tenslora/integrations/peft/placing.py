@@ -127,9 +127,8 @@ def place(
     if not chosen:
         return None
     linears = find_linears(model)
-    for name in () if isinstance(named, str) else sorted(named or ()):
-        if not _names_something(name, model, linears):
-            raise Pattern("ending", name).unmatched(model, linears)
+    if named and not isinstance(named, str):
+        _check_targets(named, model, linears)
     for path in chosen:
         if path not in linears:
             kind = type(model.get_submodule(path)).__name__
@@ -212,11 +211,13 @@ def check_saved(config: TensLoraConfig, model: nn.Module) -> None:
         raise AttachError("E531", what, advice=f"{advice}Top-level modules: {tops}.")
 
 
-def _names_something(name: str, model: nn.Module, linears: Mapping[str, Linear]) -> bool:
-    """Whether a target is the ending of a path of a module, or of a part of a fused layer."""
-    paths = {path for path, _ in model.named_modules()}
-    paths |= {f"{path}.{part}" for path, linear in linears.items() for part in linear.parts}
-    return any(path == name or path.endswith(f".{name}") for path in paths)
+def _check_targets(names: Collection[str], model: nn.Module, linears: Mapping[str, Linear]) -> None:
+    """Check that each target is the ending of a path: of a module, or a part of a fused layer."""
+    paths = [path for path, _ in model.named_modules()]
+    paths += [f"{path}.{part}" for path, linear in linears.items() for part in linear.parts]
+    for name in sorted(names):
+        if not any(path == name or path.endswith(f".{name}") for path in paths):
+            raise Pattern("ending", name).unmatched(model, linears)
 
 
 def site_map(model: nn.Module, design: Design) -> dict[str, Any]:
