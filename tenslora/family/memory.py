@@ -13,7 +13,15 @@ from tenslora.spec import is_count, slot_size
 if TYPE_CHECKING:
     from tenslora.family.bound import Bound
 
-__all__ = ["OPTIMIZERS", "Memory", "memory_of_cores", "saved_beside", "state_numbers"]
+__all__ = [
+    "OPTIMIZERS",
+    "Memory",
+    "check_tokens",
+    "memory_of_cores",
+    "saved_beside",
+    "shared_inputs",
+    "state_numbers",
+]
 
 #: Numbers that an optimiser keeps for each trained one.
 OPTIMIZERS: Mapping[str, int] = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
@@ -95,7 +103,7 @@ def memory_of_cores(
     """See :meth:`tenslora.Bound.memory`."""
     check_tokens(tokens)
     states, trained = state_numbers(optimizer), bound.trainable_parameters
-    plan = bound.plan(shared=_shared(bound, inputs))
+    plan = bound.plan(shared=shared_inputs(bound, inputs))
     kept = saved_once(plan) + tokens * saved_per_token(plan, inputs)
     return Memory(
         {
@@ -114,7 +122,7 @@ def saved_beside(bounds: Iterable[tuple[Bound, Sequence[Hashable]]]) -> int:
     """
     total, read = 0, dict[Hashable, int]()
     for bound, inputs in bounds:
-        plan = bound.plan(shared=_shared(bound, inputs))
+        plan = bound.plan(shared=shared_inputs(bound, inputs))
         total += saved_per_token(plan, inputs)
         if reads_input(plan):
             width = slot_size(bound.network.input, bound.sizes)
@@ -123,7 +131,14 @@ def saved_beside(bounds: Iterable[tuple[Bound, Sequence[Hashable]]]) -> int:
     return total + sum(read.values())
 
 
-def _shared(bound: Bound, inputs: Sequence[Hashable] | None) -> tuple[str, ...] | None:
+def shared_inputs(bound: Bound, inputs: Sequence[Hashable] | None) -> tuple[str, ...] | None:
+    """Return over which sites layers read one input, as the plan is asked; ``None``: its default.
+
+    >>> import tenslora as tl
+    >>> bound = tl.families.lora.bind({"layer": 1, "proj": 2, "out": 8, "in": 8}, r=2)
+    >>> shared_inputs(bound, ["x", "x"]), shared_inputs(bound, ["x", "z"])
+    (('proj',), ())
+    """
     if inputs is None:
         return None
     same = shared_sites(bound.network, bound.sizes, inputs)

@@ -6,7 +6,7 @@ What a wrapper does is no part of the equation; :mod:`tenslora.family.wrapper` h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any
@@ -15,6 +15,8 @@ from tenslora.errors import FamilyError, SizeError, StateError
 from tenslora.family.binding import count_like
 from tenslora.family.bound import Bound, boxed, report
 from tenslora.family.family import Family
+from tenslora.family.memory import Memory
+from tenslora.family.wrappedmemory import kept_of, memory_of_wrapped
 from tenslora.family.wrapper import Wrapper
 from tenslora.spec import is_count
 from tenslora.spec.schema import check_keys, check_schema
@@ -208,6 +210,52 @@ class WrappedBound:
     def nbytes(self) -> int:
         """Bytes of all of it in float32."""
         return self.bound.nbytes + 4 * self.own_parameters
+
+    @property
+    def saved_per_token(self) -> int:
+        """Numbers that a forward keeps for its backward, of one token through all weights."""
+        return kept_of(self).per_token
+
+    def memory(
+        self,
+        tokens: int = 512,
+        *,
+        optimizer: str = "adamw",
+        itemsize: int = 4,
+        inputs: Sequence[Hashable] | None = None,
+    ) -> Memory:
+        """Estimate what training takes, in bytes, as :meth:`tenslora.Bound.memory` does.
+
+        What the wrapper trains is counted, and what it keeps for its backward: DoRA the output of
+        the layer and that of W, HiRA the matrix ``W0 * W`` of every weight, whatever the tokens, a
+        router what each expert makes of a token. DoRA's norms take a matrix at a time besides,
+        which is not kept.
+
+        Parameters
+        ----------
+        tokens, optimizer : as there.
+        itemsize : as there; the model has numbers of that size too.
+        inputs : which input each weight reads, as there: the experts of a router read one.
+
+        Raises
+        ------
+        SizeError
+            E212 for an optimiser that is not known, or tokens that are no count.
+        PlanError
+            E403 for another number of inputs than of weights.
+
+        Examples
+        --------
+        >>> import tenslora as tl
+        >>> bound = tl.dora("lora").bind({"layer": 12, "proj": 3, "out": 768, "in": 768}, r=8)
+        >>> bound.memory(tokens=4096)
+        weights          1.8 MB
+        gradients        1.8 MB
+        optimizer        3.6 MB
+        activations  1,012.8 MB
+        together     1,020.0 MB
+        """
+        return memory_of_wrapped(self, tokens, optimizer, itemsize, inputs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report's figures as plain data."""

@@ -4,7 +4,15 @@ from tenslora.plan.cost import CPU, H200_BF16, PROFILES, Profile
 from tenslora.plan.cut import cut_rank
 from tenslora.plan.profiles import find_profile, profile_to_json
 from tenslora.plan.program import Plan, make_plan
-from tenslora.plan.saved import reads_input, saved_once, saved_per_token, shared_sites
+from tenslora.plan.saved import (
+    inputs_per_token,
+    reads_input,
+    saved_by_dense,
+    saved_once,
+    saved_per_token,
+    shared_sites,
+    updates_per_token,
+)
 from tenslora.plan.steps import Array, Chain, Pair, Part, Stage, Step
 from tenslora.plan.table import Table
 from tenslora.plan.ways import Way, find_ways
@@ -26,10 +34,13 @@ __all__ = [
     "cut_rank",
     "find_profile",
     "find_ways",
+    "inputs_per_token",
     "make_plan",
     "profile_to_json",
     "reads_input",
+    "saved_by_dense",
     "saved_once",
     "saved_per_token",
     "shared_sites",
+    "updates_per_token",
 ]

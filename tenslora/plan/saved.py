@@ -13,7 +13,15 @@ from tenslora.plan.program import Plan
 from tenslora.plan.tracing import Trace, Traced
 from tenslora.spec import Network, core_shape
 
-__all__ = ["reads_input", "saved_once", "saved_per_token", "shared_sites"]
+__all__ = [
+    "inputs_per_token",
+    "reads_input",
+    "saved_by_dense",
+    "saved_once",
+    "saved_per_token",
+    "shared_sites",
+    "updates_per_token",
+]
 
 #: Two numbers of tokens, to tell what grows with them. One token has views of its own.
 _FEW, _MORE = 2, 3
@@ -82,6 +90,68 @@ def reads_input(plan: Plan) -> bool:
     return trace.x.piece in trace.kept
 
 
+def inputs_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int:
+    """Count the numbers of x for one token through all sites, each input once.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer proj out in] = B[layer proj out r] A[layer r in]")
+    >>> sizes = {"layer": 2, "proj": 3, "out": 4, "in": 8, "r": 2}
+    >>> inputs_per_token(make_plan(n, sizes, shared=["proj"]))  # 2 x 8
+    16
+    """
+    return _Readers(plan, inputs).count() * entries(plan.network.input, plan.sizes)
+
+
+def updates_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int:
+    """Count the numbers of W x for one token through all sites, what several share once.
+
+    Sites share it that read one input and differ in site indices that no core of the plan's one
+    chain carries; a plan that runs as x A B makes it for each.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[layer proj out in] = B[layer proj out r] A[layer r in]")
+    >>> sizes = {"layer": 2, "proj": 3, "out": 4, "in": 8, "r": 2}
+    >>> updates_per_token(make_plan(n, sizes, shared=["proj"]))  # 2 x 3 x 4
+    24
+    """
+    single = not (plan.normal and plan.product is not None) and len(plan.chains) == 1
+    carried = plan.chains[0].stages[-1].varies if single else plan.network.sites
+    return _Readers(plan, inputs).count(carried) * entries(plan.network.output, plan.sizes)
+
+
+def saved_by_dense(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int:
+    """Count the numbers that making W of every site as a matrix keeps.
+
+    A plan that runs as x A B multiplies its matrices, another one runs on the identity.
+
+    Parameters
+    ----------
+    plan, inputs : as in :func:`saved_per_token`; the A of sites that read one x lie together.
+
+    Examples
+    --------
+    >>> from tenslora.plan import make_plan
+    >>> from tenslora.spec import parse
+    >>> n = parse("W[out in] = V[out b] G[b a] U[in a]")
+    >>> saved_by_dense(make_plan(n, {"out": 80, "in": 80, "a": 4, "b": 2}))  # G U, 2 x 80
+    160
+    """
+    width = entries(plan.network.input, plan.sizes)
+    each = _Readers(plan, range(entries(plan.network.sites, plan.sizes)))
+    run = _Run(plan, width, each, trained=False)
+    if plan.normal and plan.product is not None:
+        run.keep(*_factors(run, plan, plan.product, _Readers(plan, inputs)))
+    else:
+        _run_chains(run, plan, each)
+    return run.total()
+
+
 def shared_sites(
     network: Network, sizes: Mapping[str, int], inputs: Sequence[Hashable]
 ) -> tuple[str, ...]:
@@ -142,9 +212,9 @@ class _Readers:
 
 
 class _Run(Trace):
-    """A trace with its x."""
+    """A trace with its x, of which it is said whether it has a gradient."""
 
-    def __init__(self, plan: Plan, tokens: int, readers: _Readers) -> None:
+    def __init__(self, plan: Plan, tokens: int, readers: _Readers, *, trained: bool = True) -> None:
         super().__init__()
         self.times = 0
         network, frozen = plan.network, plan.problem.frozen
@@ -153,7 +223,7 @@ class _Run(Trace):
             for name, core in network.cores.items()
         }
         self.times = readers.count()
-        self.x = self.array([tokens, entries(network.input, plan.sizes)], trained=True)
+        self.x = self.array([tokens, entries(network.input, plan.sizes)], trained=trained)
         self.times = 1
 
 
@@ -169,13 +239,18 @@ def _trace(plan: Plan, tokens: int, readers: _Readers) -> _Run:
 
 def _run_product(run: _Run, plan: Plan, product: Product, readers: _Readers) -> None:
     """As tenslora.nn.product does it: x A once for the sites that read one x."""
-    a, b = run.program(plan.source("factors"))["factors"](run.cores, run.x)
-    if product.first_sites and readers.count(product.first_sites) > readers.count():
-        a = a.reshape(-1, a.shape[-1])  # the A of all sites that read one x, below each other
+    a, b = _factors(run, plan, product, readers)
     run.times = readers.count(product.first_sites)
     thin = run.array([run.x.shape[0], product.rank], trained=True)
     run.keep(run.x, a)
     run.keep(thin, b)
+
+
+def _factors(run: _Run, plan: Plan, product: Product, readers: _Readers) -> tuple[Traced, Traced]:
+    a, b = run.program(plan.source("factors"))["factors"](run.cores, run.x)
+    if product.first_sites and readers.count(product.first_sites) > readers.count():
+        a = a.reshape(-1, a.shape[-1])  # the A of all sites that read one x, below each other
+    return a, b
 
 
 def _run_chains(run: _Run, plan: Plan, readers: _Readers) -> None:

@@ -1,0 +1,137 @@
+"""What a training run keeps of a family in a wrapper: of the cores, and of what the wrapper does.
+
+Each count stands for the products of one runner of :mod:`tenslora.nn.wrappers`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from tenslora.errors import PlanError
+from tenslora.family.memory import Memory, check_tokens, shared_inputs, state_numbers
+from tenslora.plan import (
+    Plan,
+    inputs_per_token,
+    reads_input,
+    saved_by_dense,
+    saved_once,
+    saved_per_token,
+    updates_per_token,
+)
+from tenslora.spec import slot_size
+
+if TYPE_CHECKING:
+    from tenslora.family.wrapped import WrappedBound
+
+__all__ = ["KEPT", "Kept", "kept_of", "memory_of_wrapped"]
+
+
+class Kept(NamedTuple):
+    """Numbers that a forward keeps: whatever the tokens, and of each token through all sites."""
+
+    once: int
+    per_token: int
+
+
+def memory_of_wrapped(
+    bound: WrappedBound,
+    tokens: int,
+    optimizer: str,
+    itemsize: int,
+    inputs: Sequence[Hashable] | None,
+) -> Memory:
+    """See :meth:`tenslora.family.WrappedBound.memory`."""
+    check_tokens(tokens)
+    states, trained = state_numbers(optimizer), bound.trainable_parameters
+    kept = kept_of(bound, inputs)
+    return Memory(
+        {
+            "weights": itemsize * (trained + bound.bound.frozen_parameters),
+            "gradients": itemsize * trained,
+            "optimizer": itemsize * states * trained,
+            "activations": itemsize * (kept.once + tokens * kept.per_token),
+        }
+    )
+
+
+def kept_of(bound: WrappedBound, inputs: Sequence[Hashable] | None = None) -> Kept:
+    """Count what a forward through all weights keeps for its backward.
+
+    Raises
+    ------
+    PlanError
+        E403 for another number of inputs than of weights.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> sizes = {"layer": 2, "proj": 1, "out": 8, "in": 6}
+    >>> kept_of(tl.dora("lora").bind(sizes, r=3))  # 3 x 8; x, x A, W0 x and W x: 6 + 3 + 8 + 8
+    Kept(once=48, per_token=50)
+    """
+    wrapper, inside, places = bound.wrapped.wrapper, bound.bound, _places(bound)
+    if inputs is not None and len(inputs) != places:
+        what = f"inputs names {len(inputs)} inputs, and {wrapper} has {places} weights to read them"
+        raise PlanError("E403", what, advice="Give one for each weight.")
+    every = None if inputs is None else _for_each_site(bound, inputs)
+    shared = shared_inputs(inside, every)
+    if shared is None:
+        shared = tuple(site for site in inside.network.sites if site == "proj")
+    if wrapper.over:
+        shared = (*shared, wrapper.over)
+    found = KEPT[wrapper.name](bound, inside.plan(shared=shared), every)
+    # matrices of the model that are tied by the equation run it as often as there are of them
+    return Kept(found.once, found.per_token * bound.weights // places)
+
+
+def _places(bound: WrappedBound) -> int:
+    """How many weights the site indices of the equation tell apart."""
+    sites = bound.wrapped.wrapper.sites(bound.bound.network)
+    return math.prod(bound.bound.sizes[site] for site in sites)
+
+
+def _for_each_site(bound: WrappedBound, inputs: Sequence[Hashable]) -> list[Hashable]:
+    """The input of each site of the equation: the experts of a weight read one."""
+    sizes, names = bound.bound.sizes, bound.bound.network.sites
+    over = bound.wrapped.wrapper.over
+    weights = itertools.product(*(range(sizes[name]) for name in names if name != over))
+    known = dict(zip(weights, inputs, strict=True))
+    places = itertools.product(*(range(sizes[name]) for name in names))
+    return [
+        known[tuple(n for name, n in zip(names, place, strict=True) if name != over)]
+        for place in places
+    ]
+
+
+def _dora(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) -> Kept:
+    """W0 x and W x, which the row scales multiply; of these s - 1, s and the norms."""
+    out = slot_size(bound.bound.network.output, bound.bound.sizes)
+    of_cores = saved_per_token(plan, inputs) + updates_per_token(plan, inputs)
+    return Kept(saved_once(plan) + 3 * out * bound.weights, of_cores + out * _places(bound))
+
+
+def _hira(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) -> Kept:
+    """x, and W0 * W of every weight, a matrix; and what W was made of."""
+    network = bound.bound.network
+    matrix = slot_size((*network.output, *network.input), bound.bound.sizes)
+    once = saved_by_dense(plan, inputs) + matrix * bound.weights
+    return Kept(once, inputs_per_token(plan, inputs))
+
+
+def _router(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) -> Kept:
+    """x, which the gate reads, the weight of each expert, and what each expert makes of x."""
+    experts = bound.bound.sizes[bound.wrapped.wrapper.over] * _places(bound)
+    of_cores = saved_per_token(plan, inputs) + updates_per_token(plan, inputs)
+    of_gate = 0 if reads_input(plan) else inputs_per_token(plan, inputs)
+    return Kept(saved_once(plan), of_cores + of_gate + experts)
+
+
+#: What each wrapper of :data:`tenslora.family.WRAPPERS` keeps, the cores included.
+KEPT: Mapping[str, Callable[[WrappedBound, Plan, Sequence[Hashable] | None], Kept]] = {
+    "dora": _dora,
+    "hira": _hira,
+    "router": _router,
+}
