@@ -125,6 +125,11 @@ class Wrapper:
         """Its row of the table."""
         return WRAPPERS[self.name]
 
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """What it trains of its own, by name."""
+        return tuple(self.kind.own(1, 1, 1, 1))
+
     def sites(self, network: Network) -> tuple[str, ...]:
         """The site indices of an equation that the weights of a model fill."""
         return tuple(site for site in network.sites if site != self.over)

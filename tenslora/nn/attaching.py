@@ -27,7 +27,7 @@ from tenslora.nn.site import Site
 from tenslora.nn.starting import start_from_weights
 from tenslora.nn.wrappers import check_wrapped, start_wrapper
 
-__all__ = ["attach", "build", "make_banks"]
+__all__ = ["attach", "build", "draw_cores", "make_banks"]
 
 
 def attach(
@@ -221,12 +221,17 @@ def make_banks(
             check_wrapped(model, bank)
         _ = bank.program  # plan now: what cannot be planned is refused before anything changes
         if seed is not None:
-            bank.draw(seed, design.key(group))
-            start_from_weights(model, bank)
+            draw_cores(model, bank, seed, design.key(group))
             if design.wrapper is not None:
                 start_wrapper(model, bank, seed, design.key(group))
         banks[group.name] = bank
     return banks
+
+
+def draw_cores(model: nn.Module, bank: Bank, seed: int, key: str) -> None:
+    """Give the cores of a bank their first values: drawn, and read from the weights."""
+    bank.draw(seed, key)
+    start_from_weights(model, bank)
 
 
 def _weight(model: nn.Module, site: Site) -> torch.Tensor:

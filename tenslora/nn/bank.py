@@ -142,6 +142,15 @@ class Bank(nn.Module):
         return {**cores, **own}
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, whole where it lies in parts on several processes."""
+        bound, wrapper = self.bound, self.wrapper
+        if wrapper is None:
+            return bound.shapes
+        own = wrapper.own(bound.network, bound.sizes, len(self.weights))
+        return {**bound.shapes, **own}
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the cores."""
         return next(

@@ -187,12 +187,15 @@ NARROW = (torch.bfloat16, torch.float16)
 def find_members(banks: Iterable[Bank]) -> dict[str, Member]:
     """The layers that can be run with an update in place, by path.
 
-    Those are covered whole, or by ranges of rows, and their banks have a normal form.
+    Those are covered whole, or by ranges of rows, and their banks have a normal form
+    and stand in no wrapper.
     """
     keys: dict[tuple[object, ...], dict[Bank, int]] = {}
     sites: dict[str, list[tuple[Site, Bank, int]]] = {}
     for bank in banks:
         bank.prepare()
+        if bank.wrapper is not None:
+            continue
         for number, site in enumerate(bank.sites):
             sites.setdefault(site.path, []).append((site, bank, number))
             if bank.layout is not None:

@@ -16,7 +16,7 @@ from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
 from tenslora.nn.norms import norms_of
 from tenslora.nn.registry import ATTRIBUTE, Registry
 from tenslora.nn.shards import put, whole
-from tenslora.nn.wrappers import WrappedHook, runner_of
+from tenslora.nn.wrappers import hook_of
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
@@ -192,11 +192,8 @@ def make_hooks(registry: Registry, banks: Mapping[str, Bank]) -> dict[str, SiteH
             found.setdefault(site.path, []).append((site.rows, bank, number))
     for pieces in found.values():
         pieces.sort(key=lambda piece: piece[0] or ())
-    runner = runner_of(next(iter(banks.values())))
-    if runner is not None:
-        return {p: WrappedHook(registry, p, pieces, runner) for p, pieces in found.items()}
     members = find_members(banks.values())
-    return {p: SiteHook(registry, p, pieces, members.get(p)) for p, pieces in found.items()}
+    return {p: hook_of(registry, p, pieces, members.get(p)) for p, pieces in found.items()}
 
 
 def _trainable(registry: Registry, model: nn.Module) -> dict[str, bool]:

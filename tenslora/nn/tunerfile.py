@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tenslora.errors import StateError
 from tenslora.nn import install
 from tenslora.nn.adapter import Adapter
-from tenslora.nn.attaching import build
+from tenslora.nn.attaching import build, draw_cores
 from tenslora.nn.design import Design, check_dropout
 from tenslora.nn.lora import trained_values
 from tenslora.nn.lorafile import read_config, read_tensors, trained_paths
@@ -94,7 +94,7 @@ def read_site_map(obj: object) -> Record:
     if not isinstance(obj, Mapping):
         what = f"site_map is {type(obj).__name__}, not an object"
         raise StateError("E603", what, advice="Set it to None to look for the targets anew.")
-    odd = sorted(obj.keys() & {*_BESIDE, "wrapper"})
+    odd = sorted(obj.keys() & _BESIDE.keys())
     if odd:
         what = f"site_map has {', '.join(map(repr, odd))}, which nothing would be read of"
         raise StateError("E602", what, advice="Take it out: the tuner writes no such key.")
@@ -104,12 +104,16 @@ def read_site_map(obj: object) -> Record:
 def core_names(
     folder: Path, config: Mapping[str, Any], record: Record, house: object
 ) -> dict[tuple[str, str], str]:
-    """The name of each core in a folder's file, behind ``base_model.``, by shape group and core."""
+    """The name of each tensor in a folder's file, behind ``base_model.``, by shape group and core.
+
+    What a wrapper trains of its own stands beside the cores.
+    """
     if house not in HOUSES:
         what = f"{folder} has bank={str(house)[:60]!r}, none of {', '.join(HOUSES)}"
         raise StateError("E603", what, advice=_CHANGED)
     frozen = () if config.get("save_frozen") else record.family.frozen
     cores = [name for name in record.family.network.cores if name not in frozen]
+    cores += () if record.wrapper is None else record.wrapper.own_names
     return {
         (group["name"], core): core_name(str(house), group["name"], group["sites"][0]["path"], core)
         for group in record.groups
@@ -213,12 +217,14 @@ def attach_tuned(model: nn.Module, found: TunerCheckpoint, *, name: str = "defau
     train, values = trained_values(
         model, found.path, found.record.train, found.others, list(made.sites)
     )
-    design = Design(made.family, made.groups, made.dropout, train)
+    design = replace(made, train=train)
     dtype = _check_cores(model, design, found)
-    drawn = any((g.name, core) not in found.cores for g in design.groups for core in g.bound.shapes)
-    adapter = build(model, design, name, seed=found.seed if drawn else None, dtype=dtype, real=True)
-    for (group, core), value in found.cores.items():
-        put(adapter.banks[group].cores()[core], value)
+    adapter = build(model, design, name, seed=None, dtype=dtype, real=True)
+    for group in design.groups:
+        if any((group.name, core) not in found.cores for core in group.bound.shapes):
+            draw_cores(model, adapter.banks[group.name], found.seed, design.key(group))
+    for (name_of, core), value in found.cores.items():
+        put(adapter.banks[name_of].tensors()[core], value)
     install.attach(adapter, values)
     return adapter
 
@@ -227,7 +233,7 @@ def _check_cores(model: nn.Module, design: Design, found: TunerCheckpoint) -> to
     """Check the tensors, and return the dtype that they are kept in."""
     dtype = torch.float32
     for group in design.groups:
-        for core, shape in group.bound.shapes.items():
+        for core, shape in design.shapes(group).items():
             tensor = found.cores.get((group.name, core))
             if tensor is None:
                 _check_drawn(model, design, found, core)

@@ -19,7 +19,7 @@ _ADVICE = (
 
 
 def check_agreement(config: TensLoraConfig, record: Record) -> None:
-    """Refuse a family, ranks or alpha that were changed beside the site map.
+    """Refuse a family, a wrapper, ranks or alpha that were changed beside the site map.
 
     Ranks that a budget chose are in the site map alone, and so is what is left out.
 
@@ -29,6 +29,9 @@ def check_agreement(config: TensLoraConfig, record: Record) -> None:
         E602 with the setting and both values.
     """
     asked, held = config.equation, record.family
+    if config.wrapper != record.wrapper:
+        pairs = ((asked, config.wrapper), (held, record.wrapper))
+        raise _differs("family", *(f"{w}({f.label})" if w else f.label for f, w in pairs))
     if not _same(asked, held, named=isinstance(config.family, str)):
         names = [family.name or str(family.network) for family in (asked, held)]
         if names[0] == names[1]:

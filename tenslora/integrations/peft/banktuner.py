@@ -123,7 +123,15 @@ class BankTuner(BaseTuner):
     def merge_adapter(
         self, adapter_names: list[str] | None = None, safe_merge: bool = False
     ) -> None:
-        """Merge into the weights; with ``safe_merge`` all of them, or none."""
+        """Merge into the weights; with ``safe_merge`` all of them, or none.
+
+        Raises
+        ------
+        AttachError
+            E520 for a router; E521 for DoRA and another adapter of one layer; E512 where a merged
+            weight is not finite.
+        """
+        self._check_mergeable(adapter_names)
         with self.shared.merging():
             if safe_merge:
                 self._check_finite(adapter_names)
@@ -142,6 +150,8 @@ class BankTuner(BaseTuner):
         safe_merge: bool = False,
         adapter_names: list[str] | None = None,
     ) -> Any:
+        if merge:
+            self._check_mergeable(adapter_names)
         with self.shared.merging():
             if merge and safe_merge:
                 self._check_finite(adapter_names)
@@ -154,6 +164,11 @@ class BankTuner(BaseTuner):
         for name in list(self.shared.adapters):
             self._forget(name)
         return model
+
+    def _check_mergeable(self, adapter_names: list[str] | None) -> None:
+        """Refuse what no layer's weight can hold before the first one is changed."""
+        for layer in self._layers():
+            layer.check_mergeable(adapter_names)
 
     def _check_finite(self, adapter_names: list[str] | None) -> None:
         for layer in self._layers():

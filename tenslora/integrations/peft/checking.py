@@ -43,7 +43,7 @@ def check_loading(
     cores = {
         ROOT + core_name(config.bank, group.name, group.sites[0].path, core): shape
         for group in design.groups
-        for core, shape in group.bound.shapes.items()
+        for core, shape in design.shapes(group).items()
         if config.save_frozen or core not in design.family.frozen
     }
     heads = {_MODEL + n: s for n, s in _saved_whole(model, config.modules_to_save or ())}
@@ -72,7 +72,7 @@ def check_state(model: nn.Module, banks: Iterable[Bank], values: Mapping[str, Te
     """
     paths = {module: _plain(path) for path, module in model.named_modules()}
     cores = {
-        f"{paths[bank]}.{name}": bank.bound.shapes[name]
+        f"{paths[bank]}.{name}": bank.shapes[name]
         for bank in banks
         if bank in paths
         for name in bank.state_dict()

@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import PeftType
 
 from tenslora.errors import AttachError
-from tenslora.family import Family, registered, resolve
+from tenslora.family import Family, Wrapped, Wrapper, registered, resolve, unwrap
 from tenslora.nn.tunerfile import HOUSES, METHOD
 
 __all__ = ["TensLoraConfig"]
@@ -30,7 +30,8 @@ class TensLoraConfig(PeftConfig):
 
     Parameters
     ----------
-    family : a family's name, an equation, or a :class:`tenslora.Family`.
+    family : a family's name, an equation, or a :class:`tenslora.Family`; or one of these in a
+        wrapper, such as ``tl.dora("lora")`` or ``"dora(lora)"``.
     ranks : one rank for every bond, or a rank for each by name. 8 where neither it nor ``like`` nor
         ``params`` is given and the family has none of its own.
     like, params : ranks by a budget: as many parameters as another family (``"lora:8"``), or at
@@ -41,7 +42,8 @@ class TensLoraConfig(PeftConfig):
     bias : ``"none"``, ``"all"`` or ``"tenslora_only"``.
     alpha : the numerator of the family's scale rule.
     dropout : of the input, in training; by default the family's.
-    sizes : sizes of feature indices that the model does not tell, such as ``{"head": 12}``.
+    sizes : sizes of feature indices that the model does not tell, such as ``{"head": 12}``, and of
+        the experts of a router.
     ragged : for targets of several shapes: ``"group"``, ``"prefix"`` or ``"error"``.
     block : cut every target into square blocks of so many features.
     seed : of the first values, the same numbers as :func:`tenslora.attach` draws.
@@ -137,7 +139,8 @@ class TensLoraConfig(PeftConfig):
                 )
                 raise AttachError("E531", what, advice=advice)
         self.peft_type = PeftType[METHOD]
-        self.family, self.like = _plain(self.family), _plain(self.like)
+        self.family = _plain(self.family)
+        self.like = None if self.like is None else _plain(_inside(self.like))
         for name in ("target_modules", "exclude_modules"):
             value = getattr(self, name)
             setattr(self, name, set(value) if isinstance(value, list) else value)
@@ -166,8 +169,13 @@ class TensLoraConfig(PeftConfig):
 
     @property
     def equation(self) -> Family:
-        """The family itself."""
-        return _read(self.family)
+        """The family itself, without a wrapper."""
+        return _read(self.family)[0]
+
+    @property
+    def wrapper(self) -> Wrapper | None:
+        """What the family stands in, if it does."""
+        return _read(self.family)[1]
 
     @property
     def budget(self) -> dict[str, Any]:
@@ -176,7 +184,7 @@ class TensLoraConfig(PeftConfig):
         if ranks is None and self.like is None and self.params is None:
             family = self.equation
             ranks = {bond: family.ranks.get(bond, 8) for bond in family.bonds}
-        like = None if self.like is None else _read(self.like)
+        like = None if self.like is None else _read(self.like)[0]
         return {"ranks": ranks, "like": like, "params": self.params, "alpha": self.alpha}
 
     def rename(self, old: str, new: str) -> None:
@@ -243,7 +251,13 @@ def _given(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A family as JSON: its name where it is registered under it, else all that it is."""
+    """A family as JSON: its name where it is registered under it, else all that it is.
+
+    A wrapper stands around the name, or in the object.
+    """
+    if isinstance(value, Wrapped):
+        inside = _plain(value.family)
+        return f"{value.wrapper}({inside})" if isinstance(inside, str) else value.to_json()
     if isinstance(value, Family):
         known = value.name is not None and registered().get(value.name) == value
         return value.name if known else value.to_json()
@@ -252,5 +266,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _read(value: Any) -> Family:
-    return Family.from_json(value) if isinstance(value, Mapping) else resolve(value)
+def _inside(value: Any) -> Any:
+    """The same, if it is no family in a wrapper (E312)."""
+    resolve(_from_json(value))
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return (Wrapped if "wrapper" in value else Family).from_json(value)
+
+
+def _read(value: Any) -> tuple[Family, Wrapper | None]:
+    return unwrap(_from_json(value))

@@ -133,9 +133,10 @@ def check_name(tuner: Any, adapter_name: str, design: Design) -> None:
         E535.
     """
     banks = [bank for groups in tuner.shared.adapters.values() for bank in groups.values()]
-    cores = {name for bank in banks for name in bank.bound.network.cores}
-    taken = {adapter_name} & (cores | set(design.family.network.cores))
-    taken |= set(tuner.peft_config) & set(design.family.network.cores)
+    cores = {name for bank in banks for name in bank.tensors()}
+    new = {name for group in design.groups for name in design.shapes(group)}
+    taken = {adapter_name} & (cores | new)
+    taken |= set(tuner.peft_config) & new
     if taken:
         what = f"{taken.pop()!r} is the name of an adapter and of a core"
         raise AttachError("E535", what, advice="Give the adapter another name.")

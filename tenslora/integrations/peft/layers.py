@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,46 +11,17 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
 from tenslora.errors import AttachError
+from tenslora.integrations.peft.place import Place
 from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.bank import Bank
-from tenslora.nn.exact import ExactBank, cannot_overflow, is_finite, merged_weight
-from tenslora.nn.groups import Member
-from tenslora.nn.hooks import Piece, SiteHook
+from tenslora.nn.exact import cannot_overflow, is_finite, merged_weight
 from tenslora.nn.merge import MergedWeight
+from tenslora.nn.wrappers import WrappedHook, not_alone
 
-__all__ = ["Place", "TensLoraLinear"]
+__all__ = ["TensLoraLinear"]
 
 #: What stands for no adapter in ``adapter_names=``.
 _BASE = "__base__"
-
-
-class Place(nn.Module):
-    """The sites of one adapter in one module. Its bank is not registered here, but on the tuner."""
-
-    def __init__(
-        self, shared: Shared, path: str, pieces: list[Piece], member: Member | None = None
-    ) -> None:
-        super().__init__()
-        self.hook = SiteHook(shared, path, pieces, member)
-
-    def add(
-        self, x: Tensor, output: Tensor, *, active: bool, layer: nn.Module | None = None
-    ) -> Tensor:
-        """Return the output, with the update for x (..., in) where the adapter is active.
-
-        ``layer`` is the one that gave the output, where no update was added to it yet.
-        """
-        names = {self.hook.pieces[0][1].adapter} if active else ()
-        updated = self.hook.apply(x, output, names, layer)
-        return output if updated is None else updated
-
-    def exact(self, shared: Shared, device: torch.device) -> list[tuple[ExactBank, int]]:
-        """The sites of the module as they are merged."""
-        return [(shared.exact(bank, device), number) for _, bank, number in self.hook.pieces]
-
-    def extra_repr(self) -> str:
-        """Show the equation."""
-        return self.hook.pieces[0][1].bound.family.label
 
 
 class TensLoraLinear(nn.Module, BaseTunerLayer):
@@ -147,12 +118,30 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         if names is not None and not self.disable_adapters:
             return self._mixed(x, result, names)
         active = () if self.disable_adapters else self.active_adapters
-        layer: nn.Module | None = self.base_layer
-        for name, place in self.tenslora_places.items():
+        if len(active) > 1:
+            self._check_alone(active)
+        layer, fresh = self.base_layer, True
+        places: Any = self.tenslora_places
+        for name, place in places.items():
             on = name in active
-            result = place.add(x, result, active=on, layer=layer)  # type: ignore[operator]
-            layer = None if on else layer
+            result = place.add(x, result, layer, active=on, fresh=fresh)
+            fresh = fresh and not on
         return result
+
+    def _check_alone(self, names: Iterable[str], what: str = "active") -> None:
+        """Refuse what needs this layer to itself, beside another adapter.
+
+        Raises
+        ------
+        AttachError
+            E521.
+        """
+        places: Any = self.tenslora_places
+        hooks = [places[name].hook for name in dict.fromkeys(names) if name in places]
+        for hook in hooks if len(hooks) > 1 else ():
+            if isinstance(hook, WrappedHook) and hook.runner.alone:
+                other = next(other for other in hooks if other is not hook)
+                raise not_alone(hook, other, what, f"Have one of them {what} at a time.")
 
     def _check_mixed(self, x: Tensor, names: Sequence[str]) -> None:
         advice = ""
@@ -171,15 +160,26 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
             if name == _BASE or name not in self.tenslora_places:
                 continue
             rows = torch.tensor([n for n, other in enumerate(names) if other == name]).to(x.device)
-            place = self.tenslora_places[name]
-            updated = place.add(x[rows], result[rows], active=True)  # type: ignore[operator]
+            place: Any = self.tenslora_places[name]
+            updated = place.add(x[rows], result[rows], self.base_layer, active=True, fresh=False)
             result = result.index_copy(0, rows, updated)
         return result
 
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """Return scale * W in the layout of the base weight and the dtype of the cores."""
+        """Return scale * W in the layout of the base weight and the dtype of the cores.
+
+        In a wrapper it is what the weight becomes, less what it is without the adapter.
+
+        Raises
+        ------
+        AttachError
+            E520 for a router.
+        """
         place: Any = self.tenslora_places[adapter]
         weight = self.get_base_weight()
+        if place.wrapped is not None:
+            with torch.no_grad():
+                return self._change(adapter).to(place.hook.pieces[0][1].dtype)
         dtype = torch.float32 if weight.device.type == "mps" else torch.float64
         shape = (self.out_features, self.in_features)
         _, bank, number = place.hook.pieces[0]
@@ -190,14 +190,40 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
                 exact.add_to(value, n)
         return value.to(bank.dtype)
 
+    def _change(self, adapter: str) -> Tensor:
+        """What a wrapper changes in the weight that the layer has without any adapter."""
+        place: Any = self.tenslora_places[adapter]
+        weight = self._before[0].original if self._before else self.get_base_weight()
+        assert weight is not None  # merge() kept it
+        wide = weight.to(torch.float32 if weight.device.type == "mps" else torch.float64)
+        return merged_weight(wide, place.exact(self.shared, weight.device)) - wide
+
+    def check_mergeable(self, adapter_names: list[str] | None = None) -> None:
+        """Refuse what the weight cannot hold, before it is changed.
+
+        Raises
+        ------
+        AttachError
+            E520 for a router, whose gate depends on the token; E521 for what needs the layer to
+            itself beside another adapter, merged before or now.
+        """
+        names = self.active_adapters if adapter_names is None else adapter_names
+        places: Any = self.tenslora_places
+        for name in names:
+            if name in places and places[name].wrapped is not None:
+                places[name].wrapped.runner.check_mergeable(places[name].hook.banks[0])
+        self._check_alone([*self.merged_adapters, *names], "merged")
+
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates to the weight. The weight of before is kept for :meth:`unmerge`.
 
         Raises
         ------
         AttachError
-            E512 where ``safe_merge`` finds a merged weight that is not finite.
+            E512 where ``safe_merge`` finds a merged weight that is not finite; E520 and E521 as
+            :meth:`check_mergeable` says.
         """
+        self.check_mergeable(adapter_names)
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.tenslora_places:
                 continue
@@ -213,7 +239,10 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         place: Any = self.tenslora_places[adapter]
         weight = self.get_base_weight()
         with torch.no_grad():
-            merged = merged_weight(weight, place.exact(self.shared, weight.device))
+            if place.wrapped is not None and self.merged:  # it reads the weight without the others
+                merged = (weight + self._change(adapter)).to(weight.dtype)
+            else:
+                merged = merged_weight(weight, place.exact(self.shared, weight.device))
         if safe and not is_finite(merged):
             what = "NaNs detected in the merged weights. "
             what += f"The adapter {adapter} seems to be broken: {place.hook.path}"
@@ -259,8 +288,9 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
         return path
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        """Whether ``peft.convert_to_lora`` can read it: always."""
-        return True
+        """Whether ``peft.convert_to_lora`` can read it: not in a wrapper, which is no sum."""
+        places: Any = self.tenslora_places
+        return adapter_name not in places or places[adapter_name].wrapped is None
 
     def __repr__(self) -> str:
         return f"tenslora.{super().__repr__()}"

@@ -12,6 +12,7 @@ from tenslora.integrations.peft.config import TensLoraConfig
 from tenslora.nn.attaching import make_banks
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
+from tenslora.nn.wrappers import start_wrapper
 
 __all__ = ["new_banks", "set_layout"]
 
@@ -32,7 +33,9 @@ def new_banks(
     )
     if not config.init_weights:
         for group in design.groups:
-            _draw_zeros(banks[group.name], config.seed, f"{design.key(group)}/{name}")
+            bank, key = banks[group.name], design.key(group)
+            _draw_zeros(bank, config.seed, f"{key}/{name}")
+            start_wrapper(model, bank, config.seed, key)
     return banks
 
 

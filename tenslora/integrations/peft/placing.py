@@ -6,6 +6,7 @@ import copy
 import difflib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
@@ -135,8 +136,9 @@ def place(
             what = f"Target module {path} is not supported: it is a {kind}"
             advice = "An adapter stands on torch.nn.Linear and on transformers' Conv1D."
             raise AttachError("E502", what, advice=advice)
-    family = config.equation
-    sites = sites_in(model, chosen, block=config.block, modes=family.network.sites)
+    family, wrapper = config.equation, config.wrapper
+    modes = family.network.sites if wrapper is None else wrapper.sites(family.network)
+    sites = sites_in(model, chosen, block=config.block, modes=modes)
     try:
         groups = make_groups(
             model,
@@ -145,12 +147,13 @@ def place(
             sizes=config.sizes or {},
             budget=Budget(**config.budget),
             ragged=config.ragged,
+            wrapper=wrapper,
         )
     except AttachError as error:
         if error.code in _ADVICE:
             error.advice = _ADVICE[error.code]
         raise
-    return Design(family, groups, check_dropout(family, config.dropout), ())
+    return Design(family, groups, check_dropout(family, config.dropout), (), wrapper)
 
 
 def no_match(error: ValueError, config: TensLoraConfig, model: nn.Module) -> ValueError:
@@ -233,7 +236,7 @@ def _read(config: TensLoraConfig, model: nn.Module) -> Design:
     design = make_design(model, record, any_dtype=True)
     _check_heads(config, model, design)
     dropout = record.dropout if config.dropout is None else config.dropout
-    return Design(design.family, design.groups, check_dropout(design.family, dropout), ())
+    return replace(design, dropout=check_dropout(design.family, dropout))
 
 
 def _check_more(config: TensLoraConfig, model: nn.Module, record: Record) -> None:

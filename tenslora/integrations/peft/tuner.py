@@ -26,9 +26,10 @@ from tenslora.integrations.peft.housing import (
     join,
     left_as_it_was,
 )
-from tenslora.integrations.peft.layers import Place, TensLoraLinear
+from tenslora.integrations.peft.layers import TensLoraLinear
 from tenslora.integrations.peft.loading import find_loading
 from tenslora.integrations.peft.making import new_banks, set_layout
+from tenslora.integrations.peft.place import Place
 from tenslora.integrations.peft.placing import check_saved, no_match, place, site_map, unwrapped
 from tenslora.nn.bank import Bank
 from tenslora.nn.hooks import Piece
@@ -168,7 +169,7 @@ class TensLoraModel(BankTuner):
             layer._active_adapter = adapter_name
         if peft_config.bank == "first_layer":
             for bank in self.shared.adapters[adapter_name].values():
-                if bank.sites[0].path == current_key:
+                if bank.weights[0].path == current_key:
                     layer.take_in(adapter_name, bank)
         layer.update_layer(adapter_name, found, inference_mode=peft_config.inference_mode)
         if layer is not target:
@@ -189,7 +190,7 @@ class TensLoraModel(BankTuner):
         pieces: list[Piece] = [
             (site.rows, bank, number)
             for bank in self.shared.adapters[adapter_name].values()
-            for number, site in enumerate(bank.sites)
+            for number, site in enumerate(bank.weights)
             if site.path == path
         ]
         return sorted(pieces, key=lambda piece: piece[0] or ())

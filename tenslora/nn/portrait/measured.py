@@ -94,7 +94,7 @@ class Portrait:
 
     Attributes
     ----------
-    label, equation : the family.
+    label, equation : the family; ``label`` has the wrapper that it stands in.
     parameters : trained entries of its cores.
     norms : the Frobenius norm of each update, scale included.
     heads : for each projection with heads the norm of the rows of each, (layers, heads).
@@ -183,7 +183,7 @@ def make_portrait(adapter: Adapter, heads: int | None = None) -> Portrait:
     found = {piece.key: norm(piece) for stack in stacks for piece in stack.pieces}
     norms = make_grid((piece, found[piece.key]) for stack in stacks for piece in stack.pieces)
     return Portrait(
-        adapter.family.label,
+        adapter.design.label,
         adapter.family.equation,
         adapter.trainable_parameters,
         norms,

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from tenslora.errors import AttachError
 from tenslora.nn.bank import Bank
+from tenslora.nn.hooks import Piece, SiteHook
 from tenslora.nn.wrappers.base import Runner
 from tenslora.nn.wrappers.dora import Dora
 from tenslora.nn.wrappers.hira import Hira
-from tenslora.nn.wrappers.hook import WrappedHook
+from tenslora.nn.wrappers.hook import WrappedHook, not_alone
 from tenslora.nn.wrappers.router import Router
 
-__all__ = ["RUNNERS", "Runner", "WrappedHook", "check_wrapped", "runner_of", "start_wrapper"]
+if TYPE_CHECKING:
+    from tenslora.nn.groups import Member
+    from tenslora.nn.switch import Switch
+
+__all__ = [
+    "RUNNERS",
+    "Runner",
+    "WrappedHook",
+    "check_wrapped",
+    "hook_of",
+    "not_alone",
+    "runner_of",
+    "start_wrapper",
+]
 
 #: The runner of each wrapper of :data:`tenslora.family.WRAPPERS`.
 RUNNERS: dict[str, Runner] = {"dora": Dora(), "hira": Hira(), "router": Router()}
@@ -33,6 +49,28 @@ def runner_of(bank: Bank) -> Runner | None:
     >>> adapter.detach()
     """
     return None if bank.wrapper is None else RUNNERS[bank.wrapper.name]
+
+
+def hook_of(
+    registry: Switch, path: str, pieces: list[Piece], member: Member | None = None
+) -> SiteHook:
+    """Make the hook of one target module; ``member`` says how it adds in place, where it can.
+
+    Examples
+    --------
+    >>> import tenslora as tl
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(6, 4))
+    >>> adapter = tl.attach(model, tl.dora("lora"), targets="all-linear", ranks=2)
+    >>> (bank,) = adapter.banks.values()
+    >>> type(hook_of(adapter.registry, "0", [(None, bank, 0)])).__name__
+    'WrappedHook'
+    >>> adapter.detach()
+    """
+    runner = runner_of(pieces[0][1])
+    if runner is None:
+        return SiteHook(registry, path, pieces, member)
+    return WrappedHook(registry, path, pieces, runner)
 
 
 def check_wrapped(model: nn.Module, bank: Bank) -> None:

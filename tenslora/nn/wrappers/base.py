@@ -56,6 +56,16 @@ class Runner(ABC):
         """
 
     @abstractmethod
+    def check_mergeable(self, bank: Bank) -> None:
+        """Refuse where the model cannot run with a new weight instead.
+
+        Raises
+        ------
+        AttachError
+            E520.
+        """
+
+    @abstractmethod
     def new_weight(self, bank: Bank, number: int, weight: Tensor, update: Tensor) -> Tensor:
         """Return the weight (out, in) that the model runs with, from the base's and scale * W."""
 

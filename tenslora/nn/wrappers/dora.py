@@ -54,6 +54,9 @@ class Dora(Runner):
         update = bank.update(number, x, call).reshape(*output.shape)
         return (scale - 1) * base + scale * bank.bound.scale * update
 
+    def check_mergeable(self, bank: Bank) -> None:
+        """It has a new weight."""
+
     def new_weight(self, bank: Bank, number: int, weight: Tensor, update: Tensor) -> Tensor:
         """Return m (W0 + W) / |W0 + W|."""
         whole = weight + update
@@ -73,18 +76,26 @@ def row_lengths(adapter: Adapter, linears: Mapping[str, Linear]) -> dict[str, Te
         E519 where such rows have no values.
     """
     found: dict[str, Tensor] = {}
+    covered: dict[str, Tensor] = {}
+    sites: dict[str, Site] = {}
     for bank in adapter.banks.values():
         magnitude = whole(bank.tensors()["magnitude"].detach()).cpu()
         for number, site in enumerate(bank.weights):
             if site.path not in found:
-                found[site.path] = _lengths_before(adapter, linears[site.path], site)
-            put(found[site.path], 0, site.rows, magnitude[number, : site.out_features].double())
+                out, sites[site.path] = linears[site.path].out_features, site
+                found[site.path] = torch.zeros(out, dtype=torch.float64)
+                covered[site.path] = torch.zeros(out, dtype=torch.bool)
+            lengths = magnitude[number, : site.out_features].double()
+            put(found[site.path], 0, site.rows, lengths)
+            put(covered[site.path], 0, site.rows, torch.ones_like(lengths, dtype=torch.bool))
+    for path, known in covered.items():
+        if not known.all():
+            before = _lengths_before(adapter, linears[path], sites[path])
+            found[path] = torch.where(known, found[path], before)
     return found
 
 
 def _lengths_before(adapter: Adapter, linear: Linear, site: Site) -> Tensor:
-    if site.rows is None:
-        return torch.empty(linear.out_features, dtype=torch.float64)
     weight = weight_of(adapter.model, replace(site, rows=None, out_features=linear.out_features))
     return torch.linalg.vector_norm(weight.to("cpu", torch.float64), dim=1)
 

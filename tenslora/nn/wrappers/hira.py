@@ -33,6 +33,9 @@ class Hira(Runner):
         weight = matrix(module, site).to(update.dtype) * update
         return functional.linear(rows, weight).reshape(*output.shape)
 
+    def check_mergeable(self, bank: Bank) -> None:
+        """It has a new weight."""
+
     def new_weight(self, bank: Bank, number: int, weight: Tensor, update: Tensor) -> Tensor:
         """Return W0 + W0 * W."""
         return weight + weight * update

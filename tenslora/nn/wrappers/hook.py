@@ -15,7 +15,7 @@ from tenslora.nn.spans import Span, take
 from tenslora.nn.switch import Switch
 from tenslora.nn.wrappers.base import Runner
 
-__all__ = ["WrappedHook"]
+__all__ = ["WrappedHook", "not_alone"]
 
 
 class WrappedHook(SiteHook):
@@ -61,7 +61,13 @@ class WrappedHook(SiteHook):
     def _check_alone(self, module: Any) -> None:
         for hook in module._forward_hooks.values():
             if isinstance(hook, SiteHook) and hook is not self and hook.is_on():
-                names = sorted({bank.adapter for h in (self, hook) for bank in h.banks})
-                what = f"{self.banks[0].wrapper} needs {self.path} to itself, and the adapters "
-                what += f"{' and '.join(names)} are both active"
-                raise AttachError("E521", what, advice="Activate one of them, or merge the other.")
+                advice = "Activate one of them, or merge the other."
+                raise not_alone(self, hook, "active", advice)
+
+
+def not_alone(hook: SiteHook, other: SiteHook, done: str, advice: str) -> AttachError:
+    """The error for a layer that a wrapper needs to itself, and another adapter changes too."""
+    names = sorted({bank.adapter for h in (hook, other) for bank in h.banks})
+    what = f"{hook.banks[0].wrapper} needs {hook.path} to itself, and the adapters "
+    what += f"{' and '.join(names)} are both {done}"
+    return AttachError("E521", what, advice=advice)

@@ -57,6 +57,11 @@ class Router(Runner):
         return bank.bound.scale * total.reshape(*output.shape)
 
     def new_weight(self, bank: Bank, number: int, weight: Tensor, update: Tensor) -> Tensor:
+        """Refuse, as :meth:`check_mergeable` does."""
+        self.check_mergeable(bank)
+        return weight
+
+    def check_mergeable(self, bank: Bank) -> None:
         """Refuse: the weight depends on the token.
 
         Raises

@@ -97,19 +97,19 @@ KINDS = {
 }
 
 
+def model(kind: str = "bert") -> nn.Module:
+    """Make a model in eval mode; the same kind has the same numbers each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = KINDS[kind].make().eval()
+        with torch.no_grad():  # away from symmetric starts, at which effects cancel
+            for parameter in made.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return made
+
+
 @pytest.fixture
 def make() -> Callable[..., nn.Module]:
-    """Make a model in eval mode; the same kind has the same numbers each time."""
-
-    def model(kind: str = "bert") -> nn.Module:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            made = KINDS[kind].make().eval()
-            with torch.no_grad():  # away from symmetric starts, at which effects cancel
-                for parameter in made.parameters():
-                    parameter.add_(0.2 * torch.randn_like(parameter))
-        return made
-
     return model
 
 
@@ -190,3 +190,48 @@ class Snapshot:
 @pytest.fixture
 def snapshot() -> type[Snapshot]:
     return Snapshot
+
+
+ROUTER = (
+    "router[expert](W[layer proj expert out in] = B[layer proj expert out r] A[layer proj r in])"
+)
+#: Families in wrappers, each with further settings.
+WRAPPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "dora": ("dora(lora)", {}),
+    "hira": ("hira(tenslora.qkv_depth)", {}),
+    "router": (ROUTER, {"sizes": {"expert": 3}}),
+    "dora heads": ("dora(tenslora.att_qkv_depth)", {}),
+    "dora vera": ("dora(vera)", {}),
+    "hira lotr": ("hira(lotr)", {}),
+}
+
+
+def wrapped_settings(name: str, kind: str = "bert") -> dict[str, Any]:
+    """What a configuration says of a family in a wrapper."""
+    family, more = WRAPPED[name]
+    more = {**more, "sizes": {"head": 3}} if kind == "plain" and "heads" in name else more
+    return {"family": family, "ranks": 2, **more}
+
+
+@pytest.fixture(name="wrapped_settings")
+def wrapped_settings_fixture() -> Callable[..., dict[str, Any]]:
+    return wrapped_settings
+
+
+@pytest.fixture
+def router() -> str:
+    return ROUTER
+
+
+@pytest.fixture
+def tuned() -> Callable[..., nn.Module]:
+    """Make a model of PEFT with a family in a wrapper, and no number at its start."""
+    import peft
+
+    def made(name: str = "dora", kind: str = "bert", **more: Any) -> nn.Module:
+        chosen = {**wrapped_settings(name, kind), "target_modules": KINDS[kind].targets, **more}
+        wrapped = peft.get_peft_model(model(kind), tl.TensLoraConfig(**chosen)).eval()
+        randomize(wrapped)
+        return wrapped
+
+    return made

@@ -349,7 +349,7 @@ def test_patterns_of_lora_are_refused(name, config, saved):
         peft.PeftConfig.from_pretrained(saved)
 
 
-@pytest.mark.parametrize("key", ["format", "name", "train", "digests", "wrapper", "bsae"])
+@pytest.mark.parametrize("key", ["format", "name", "train", "digests", "bsae"])
 def test_keys_of_a_site_map_that_nothing_is_read_of(key, make, config, saved):
     base = make()
     before = state_of(base)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 import tenslora as tl
-from tenslora.errors import AttachError, FamilyError
+from tenslora.errors import AttachError
 
 
 def train(run, kind, parameters, steps=4):
@@ -224,12 +224,6 @@ def test_mistakes_in_a_mixed_batch(make, run, config):
     model.merge_adapter()
     with pytest.raises(AttachError, match=r"E533: .*please call `unmerge_adapter` first"):
         run(model, adapter_names=["default", "default"])
-
-
-@pytest.mark.parametrize("family", ["dora(lora)", tl.hira("lora")])
-def test_a_wrapper_is_refused_by_the_config(config, family):
-    with pytest.raises(FamilyError, match=r"E312: (dora|hira)\(lora\) is a family in a wrapper"):
-        config(family=family)
 
 
 def test_a_config_is_read_back_as_it_was(config, tmp_path):
