@@ -6,6 +6,7 @@ batch, and rank 0 leaves losses and cores in the folder.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,13 @@ from torch.nn import functional
 import tenslora as tl
 
 SPREADS = ("ddp", "fsdp1", "fsdp2")
+EXPERTS = "W[layer proj expert out in] = B[layer proj expert out r] A[layer proj r in]"
+#: Families, one without a wrapper, with the sizes that the model does not tell.
+FAMILIES = {
+    "tenslora.att_qkv_depth": {"head": 3},
+    "dora(lora)": None,
+    f"router[expert]({EXPERTS})": {"expert": 3},
+}
 STEPS, ROWS, WIDTH = 3, 8, 12
 
 
@@ -43,15 +51,15 @@ class Model(nn.Module):
         return self.head(x.mean(1))
 
 
-def make() -> peft.PeftModel:
+def make(family: str) -> peft.PeftModel:
     """The model with its adapter: the same numbers in every process."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Model().double()
     config = tl.TensLoraConfig(
-        family="tenslora.att_qkv_depth",
+        family=family,
         ranks=2,
-        sizes={"head": 3},
+        sizes=FAMILIES[family],
         target_modules=["q", "k", "v"],
         modules_to_save=["head"],
     )
@@ -119,14 +127,15 @@ def main(folder: Path, rank: int) -> None:
         world_size=2,
         timeout=timedelta(seconds=120),
     )
-    for way in SPREADS:
-        model = spread(make(), way)
+    for family, way in itertools.product(FAMILIES, SPREADS):
+        model = spread(make(family), way)
         losses = torch.tensor(train(model, rank, 2), dtype=torch.float64)
         torch.distributed.all_reduce(losses)
         state = whole(model, way)
         if rank == 0:
             state = {name: value.detach().contiguous().clone() for name, value in state.items()}
-            save_file({**state, "losses": losses / 2}, folder / f"{way}.safetensors")
+            number = list(FAMILIES).index(family)
+            save_file({**state, "losses": losses / 2}, folder / f"{way}{number}.safetensors")
     torch.distributed.destroy_process_group()
 
 

@@ -29,16 +29,16 @@ def folder(tmp_path_factory, run_two):
     return made
 
 
-@pytest.fixture(scope="module")
-def single():
-    model = two.make()
-    return model, two.train(model)
+@pytest.fixture(scope="module", params=two.FAMILIES)
+def single(request):
+    model = two.make(request.param)
+    return model, two.train(model), list(two.FAMILIES).index(request.param)
 
 
 @pytest.mark.parametrize("way", two.SPREADS)
 def test_two_processes_are_one(folder, single, way):
-    model, losses = single
-    held = load_file(folder / f"{way}.safetensors")
+    model, losses, number = single
+    held = load_file(folder / f"{way}{number}.safetensors")
     torch.testing.assert_close(held.pop("losses"), torch.tensor(losses, dtype=torch.float64))
     expected = peft.get_peft_model_state_dict(model)
     assert held.keys() == expected.keys()
