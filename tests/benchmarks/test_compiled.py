@@ -7,7 +7,7 @@ import shutil
 import pytest
 from torch._dynamo.eval_frame import _debug_get_cache_entry_list
 
-from benchmarks import tables
+from benchmarks import sections
 from benchmarks.cases import Stack, stack_case
 from benchmarks.checking import Difference
 from benchmarks.compiled import measure
@@ -30,7 +30,7 @@ def test_without_a_compiler_the_rest_is_measured(case, monkeypatch):
     reason = "no C++ compiler: no-such-compiler is not found"
     assert row["failed"] == dict.fromkeys(COMPILED, reason)
     assert row["differences"].keys() == {"tenslora"}
-    text = tables._compiled({"rows": [row]})
+    text = sections._compiled({"rows": [row]})
     assert f"PEFT compiled (tenslora.att_qkv_depth, r = 3): {reason}" in text
 
 

@@ -1,0 +1,48 @@
+"""What is paid once a forward and what in each layer: the line, and the least that hooks can do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import parts
+from benchmarks.cases import stack_case
+from benchmarks.sides import make_side
+
+
+def test_a_line_through_two_numbers_of_layers():
+    once, layer = 70.0, 25.0
+    assert parts.line(2, 12, once + 2 * layer, once + 12 * layer) == (once, layer)
+
+
+@pytest.mark.parametrize("family", ["lora", "tenslora.att_qkv_depth", "tenslora.qkv"])
+def test_products_in_hooks_are_the_update_and_empty_hooks_are_none(family):
+    case = stack_case(2, 32, 5, heads=4)
+    sides = parts._sides(case, family, 3, train=False)
+    with torch.no_grad():
+        found = {name: case.run(side.model) for name, side in sides.items()}
+    for one, two in zip(found["products in hooks"], found["hand"], strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(one, found["floor"][0], atol=1e-2)
+    for one, two in zip(found["empty hooks"], found["floor"], strict=True):
+        assert torch.equal(one, two)
+
+
+def test_products_that_differ_end_the_run():
+    case = stack_case(1, 32, 5, heads=4)
+    hooks = parts._products(case, "lora", 3)
+    hooks["layers.0.k"].b.mul_(1.5)
+    side, ours = (
+        parts._hooked(case, "products in hooks", hooks),
+        make_side("tenslora", case, "lora", 3),
+    )
+    with pytest.raises(AssertionError, match="not close"):
+        parts._check_outputs(case, side, ours, 2e-3)
+
+
+def test_a_row_holds_what_was_measured():
+    row = parts.measure(*(4, "lora", 3), train=False, width=32, layers=(1, 3), rounds=5, budget=1.0)
+    for found in row["sides"].values():
+        assert found["once"] + found["layer"] == pytest.approx(found["few"], abs=1e-6)
+        assert found["once"] + 3 * found["layer"] == pytest.approx(found["many"], abs=1e-6)
+    assert row["sides"]["PEFT"]["many"] > row["sides"]["empty hooks"]["many"]
