@@ -9,12 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenslora.decompose.problem import Array, Arrays, Operand, Problem, contract
+from tenslora.decompose.contraction import Array, Operand, contract
+from tenslora.decompose.problem import Arrays, Problem
 
 __all__ = ["Sweeps", "alternate", "linear_cores"]
 
-_LARGEST_MATRIX = 1200  # unknowns of one system that are solved directly
+#: Unknowns of one system that are solved directly, and numbers in all such systems of a core.
+_LARGEST_MATRIX, _MOST_NUMBERS = 3000, 2**26
+#: From here on a system is solved by Cholesky's decomposition where it is far from singular: where
+#: the diagonal of the triangle falls by no more than this.
+_LARGE, _WELL = 32, 1e-5
 _FLOOR = 1e-14  # an error of rounding
+_LITTLE = 1e-8  # a step of conjugate gradients that lowers the squared error by less is the last
+_SETTLED = 3  # sweeps after which gains tell what is to come
 
 
 @dataclass(frozen=True)
@@ -27,12 +34,15 @@ class Sweeps:
     error : their relative error.
     count : the number of sweeps.
     converged : whether it stopped because nothing was gained any more.
+    least : what the error might have come to, had every sweep that was left gained as much as the
+        last, where the iteration was left for lack of prospects.
     """
 
     cores: dict[str, Array]
     error: float
     count: int
     converged: bool
+    least: float | None = None
 
 
 def linear_cores(problem: Problem) -> tuple[str, ...]:
@@ -47,7 +57,13 @@ def linear_cores(problem: Problem) -> tuple[str, ...]:
 
 
 def alternate(
-    problem: Problem, cores: Arrays, *, sweeps: int, gain: float, goal: float = _FLOOR
+    problem: Problem,
+    cores: Arrays,
+    *,
+    sweeps: int,
+    gain: float,
+    goal: float = _FLOOR,
+    hopeful: bool = True,
 ) -> Sweeps:
     """Solve for one core after the other, until a sweep gains too little.
 
@@ -58,6 +74,8 @@ def alternate(
     sweeps : how many at most.
     gain : stop where a sweep lowers the error by less than this part of it.
     goal : stop at this error.
+    hopeful : whether to go on where the goal is out of reach: where the last gain, in every sweep
+        that is left, would not come to it.
     """
     held = dict(cores)
     names = linear_cores(problem)
@@ -68,6 +86,9 @@ def alternate(
         error = problem.error(held)
         if error <= max(goal, _FLOOR) or before - error <= gain * before:
             return Sweeps(held, error, count, True)
+        least = error - (before - error) * (sweeps - count)
+        if not hopeful and count >= _SETTLED and least > goal:
+            return Sweeps(held, error, count, False, least)
         before = error
     return Sweeps(held, before, sweeps, False)
 
@@ -82,14 +103,19 @@ def solve(problem: Problem, cores: Arrays, name: str) -> Array:
     ]
     if not places:
         return np.asarray(cores[name])
-    if len(places) == 1 and _unknowns(problem, *places[0]) <= _LARGEST_MATRIX:
+    if len(places) == 1 and _is_direct(problem, *places[0]):
         return _direct(problem, cores, *places[0])
     return _iterate(problem, cores, name)
 
 
-def _unknowns(problem: Problem, term: int, place: int) -> int:
-    factor = problem.terms[term][place]
-    return math.prod(problem.sizes[i] for i in factor.indices if i not in problem.indices)
+def _is_direct(problem: Problem, term: int, place: int) -> bool:
+    """Whether the normal equations of a core are few and small enough to be solved."""
+    factors = problem.terms[term]
+    mine = factors[place].indices
+    elsewhere = {i for n, factor in enumerate(factors) if n != place for i in factor.indices}
+    unknowns = _count([i for i in mine if i not in problem.indices], problem.sizes)
+    systems = _count([i for i in mine if i in problem.indices and i in elsewhere], problem.sizes)
+    return unknowns <= _LARGEST_MATRIX and systems * unknowns**2 <= _MOST_NUMBERS
 
 
 def _direct(problem: Problem, cores: Arrays, term: int, place: int) -> Array:
@@ -139,12 +165,23 @@ def _count(indices: Collection[str], sizes: Mapping[str, int]) -> int:
 
 def _solve(gram: Array, right: Array) -> Array:
     """Solve symmetric systems; directions that nothing depends on get zero."""
+    if gram.shape[-1] >= _LARGE and _is_definite(gram):
+        return np.asarray(np.linalg.solve(gram, right))
     values, vectors = np.linalg.eigh(gram)
     least = values[:, -1:] * gram.shape[-1] * np.finfo(np.float64).eps
     inverse = np.where(values > np.maximum(least, 0.0), 1.0, 0.0)
     inverse = np.divide(inverse, values, out=inverse, where=inverse > 0)
     turned = vectors.swapaxes(1, 2) @ right
     return np.asarray(vectors @ (inverse[:, :, None] * turned))
+
+
+def _is_definite(gram: Array) -> bool:
+    try:
+        triangle = np.linalg.cholesky(gram)
+    except np.linalg.LinAlgError:
+        return False
+    pivots = np.diagonal(triangle, axis1=-2, axis2=-1)
+    return bool((pivots.min(axis=-1) > _WELL * pivots.max(axis=-1)).all())
 
 
 def _iterate(problem: Problem, cores: Arrays, name: str, steps: int = 50) -> Array:
@@ -166,6 +203,8 @@ def _iterate(problem: Problem, cores: Arrays, name: str, steps: int = 50) -> Arr
         step = size / length
         core = core + step * direction
         residual = residual - step * image
+        if step * size <= _LITTLE * float(np.vdot(residual, residual)):
+            break
         slope = problem.gradient(cores, residual, [name])[name]
         new = float(np.vdot(slope, slope))
         direction, size = slope + (new / size) * direction, new

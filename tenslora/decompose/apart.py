@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tenslora.decompose.problem import Array, Problem
+from tenslora.decompose.contraction import Array
+from tenslora.decompose.problem import Problem
 from tenslora.spec import core_shape
 
 __all__ = ["join", "take_apart"]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenslora.decompose.als import Sweeps, alternate, linear_cores
+from tenslora.decompose.contraction import Array
 from tenslora.decompose.descent import descend, is_small
 from tenslora.decompose.methods import eigenvectors, hooi, ring_svd
-from tenslora.decompose.problem import Array, Problem
+from tenslora.decompose.problem import Problem
 from tenslora.decompose.shape import Shape, find_shape
 from tenslora.decompose.starts import along_tree, decomposed, drawn
 from tenslora.errors import FitError
@@ -26,7 +27,11 @@ _TREES = ("matrix", "tucker", "train", "tree")
 
 @dataclass(frozen=True)
 class Settings:
-    """How hard to try."""
+    """How hard to try.
+
+    ``wanted`` is an error at which a fit is good enough, and without the prospect of which it is
+    left; other settings are those of :func:`tenslora.fit`.
+    """
 
     method: str
     tolerance: float | None
@@ -34,11 +39,13 @@ class Settings:
     sweeps: int
     seed: int
     finish: bool = True
+    wanted: float | None = None
 
     @property
     def goal(self) -> float:
         """The error at which no other start is tried."""
-        return _EXACT if self.tolerance is None else self.tolerance
+        given = [error for error in (self.tolerance, self.wanted) if error is not None]
+        return max(given, default=_EXACT)
 
 
 @dataclass
@@ -117,7 +124,10 @@ def _start(problem: Problem, shape: Shape, seed: int, number: int) -> dict[str, 
 
 def _improve(problem: Problem, cores: Mapping[str, Array], settings: Settings) -> Sweeps:
     """Sweep, and finish small problems by steps in all cores at once."""
-    found = alternate(problem, cores, sweeps=settings.sweeps, gain=1e-5, goal=settings.goal)
+    found = alternate(
+        problem, cores, sweeps=settings.sweeps, gain=1e-5, goal=settings.goal,
+        hopeful=settings.wanted is None,
+    )  # fmt: skip
     if settings.finish and found.error > settings.goal and is_small(problem):
         last = descend(problem, found.cores, steps=settings.sweeps, goal=settings.goal)
         if last.error < found.error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tenslora.decompose.problem import Array
+from tenslora.decompose.contraction import Array
 from tenslora.errors import FitError
 from tenslora.family import Bound
 from tenslora.spec import Network, format_slot, is_count

@@ -16,8 +16,9 @@ from operator import index
 
 import numpy as np
 
+from tenslora.decompose.contraction import Array, Operand, contract
 from tenslora.decompose.fitting import fit
-from tenslora.decompose.problem import Array, Arrays, Operand, Problem, contract
+from tenslora.decompose.problem import Arrays, Problem
 from tenslora.decompose.ranking import keep_energy
 from tenslora.decompose.reduction import Reduction, movable
 from tenslora.decompose.shape import Shape, find_shape

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tenslora.decompose.als import Sweeps
-from tenslora.decompose.problem import Array, Arrays, Problem, contract
+from tenslora.decompose.contraction import Array, contract
+from tenslora.decompose.problem import Arrays, Problem
 
 __all__ = ["descend", "is_small"]
 

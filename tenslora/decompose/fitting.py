@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +20,13 @@ from tenslora.decompose.checking import (
     complete_from,
     refuse_unfit,
 )
-from tenslora.decompose.problem import Array, Problem, relative
-from tenslora.decompose.reduction import reduce
+from tenslora.decompose.contraction import Array
+from tenslora.decompose.problem import Problem, relative
+from tenslora.decompose.reduction import Reduction, reduce
 from tenslora.errors import FitError
 from tenslora.family import Bound, Family, resolve
 
-__all__ = ["Fit", "fit"]
+__all__ = ["Fit", "fit", "fit_until"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -173,20 +174,77 @@ def fit(
     array = check_target(target)
     known = complete_from(family.network, array, sizes or {})
     bound = family.bind(known, ranks=ranks, params=params, like=like, alpha=alpha)
+    return _fit(bound, array, check_cores(bound, cores or {}, seed), settings)
+
+
+def fit_until(
+    family: Family,
+    target: Array,
+    ranks: Mapping[str, int],
+    energy: float,
+    *,
+    sizes: Mapping[str, int],
+    sweeps: int,
+    finish: bool,
+) -> Fit:
+    """Fit from one start, until a part of the energy is kept or there is no prospect of it.
+
+    Parameters
+    ----------
+    family, target, ranks, sizes, sweeps, finish : as for :func:`fit`, checked.
+    energy : the part of the squared norm.
+    """
+    settings = Settings("auto", None, 1, sweeps, 0, finish, math.sqrt(1.0 - energy))
+    bound = family.bind(sizes, ranks=ranks)
+    return _fit(bound, target, check_cores(bound, {}, 0), settings)
+
+
+def _fit(bound: Bound, target: Array, fixed: Mapping[str, Array], settings: Settings) -> Fit:
     refuse_unfit(bound)
-    fixed = check_cores(bound, cores or {}, seed)
-    problem = _problem(bound, array, fixed)
+    problem = _problem(bound, target, fixed)
     return _judge(bound, problem, _solve(problem, settings), settings)
 
 
 def _solve(problem: Problem, settings: Settings) -> Best:
     """Solve the parts, each in its smallest form, and put them together."""
-    parts = []
-    for part in take_apart(problem):
-        reduction = reduce(part)
-        best = attempt(reduction.small, settings)
+    reductions = [reduce(part) for part in take_apart(problem)]
+    solved = _attempts(reductions, settings)
+    if settings.wanted is not None and len(solved) > 1:
+        norms = [one.small.norm for one in reductions]
+        if _is_open([one for one, _ in solved], norms, settings.wanted):
+            solved = _attempts(reductions, replace(settings, wanted=None))
+    return _together(problem, reductions, solved)
+
+
+def _attempts(reductions: Sequence[Reduction], settings: Settings) -> list[tuple[Sweeps, str]]:
+    solved = []
+    for one in reductions:
+        best = attempt(one.small, settings)
         assert best.found is not None  # every method tries at least one start
-        parts.append(Best(replace(best.found, cores=reduction.back(best.found.cores)), best.method))
+        solved.append((best.found, best.method))
+    return solved
+
+
+def _is_open(found: Sequence[Sweeps], norms: Sequence[float], wanted: float) -> bool:
+    """Whether parts miss an error that they might meet together: some stopped where it was met."""
+    allowed = sum((wanted * norm) ** 2 for norm in norms)
+    missing = [one.error * norm for one, norm in zip(found, norms, strict=True)]
+    if sum(x**2 for x in missing) <= allowed:
+        return False
+    least = 0.0
+    for one, norm in zip(found, norms, strict=True):
+        if one.error > wanted:
+            least += (norm * max(0.0, one.error if one.least is None else one.least)) ** 2
+    return least <= allowed
+
+
+def _together(
+    problem: Problem, reductions: Sequence[Reduction], solved: Sequence[tuple[Sweeps, str]]
+) -> Best:
+    parts = [
+        Best(replace(found, cores=one.back(found.cores)), method)
+        for one, (found, method) in zip(reductions, solved, strict=True)
+    ]
     found = [part.found for part in parts if part.found is not None]
     whole = Sweeps(
         {**join(problem, [one.cores for one in found]), **problem.fixed},

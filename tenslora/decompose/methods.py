@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tenslora.decompose.problem import Array, Operand
+from tenslora.decompose.contraction import Array, Operand
 from tenslora.decompose.shape import Node, Shape
 from tenslora.decompose.tree import make_tree, nested_svd
 

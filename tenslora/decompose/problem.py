@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tenslora.decompose.contraction import Array, Operand, contract
 from tenslora.plan.operands import operands_of
 from tenslora.spec import Network, core_shape
 
-__all__ = ["Array", "Arrays", "Operand", "Problem", "contract"]
+__all__ = ["Arrays", "Problem"]
 
-Array = NDArray[np.float64]
 #: An array for each core, one axis a slot.
 Arrays = Mapping[str, Array]
-#: An array and the index of each of its axes.
-Operand = tuple[Array, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -133,49 +129,6 @@ def relative(distance: float, norm: float) -> float:
     if norm > 0.0:
         return distance / norm
     return 0.0 if distance == 0.0 else math.inf
-
-
-def contract(operands: Sequence[Operand], output: Sequence[str], sizes: Mapping[str, int]) -> Array:
-    """Multiply arrays and sum over the indices that the output does not have.
-
-    An index of the output that no array carries is one over which the result is constant.
-
-    >>> a, b = np.ones((2, 3)), np.ones((3, 4))
-    >>> contract([(a, ("i", "r")), (b, ("r", "j"))], ("j", "k", "i"), {"k": 2, "i": 2}).shape
-    (4, 2, 2)
-    """
-    operands = operands or [(np.ones(()), ())]
-    held = {i for _, indices in operands for i in indices}
-    kept = tuple(i for i in output if i in held)
-    inputs = tuple(indices for _, indices in operands)
-    shapes = tuple(array.shape for array, _ in operands)
-    result = np.asarray(_expression(inputs, kept, shapes)(*(array for array, _ in operands)))
-    if len(kept) < len(output):
-        result = result.reshape([result.shape[kept.index(i)] if i in held else 1 for i in output])
-        result = np.broadcast_to(
-            result,
-            [
-                sizes.get(i, 1) if i not in held else n
-                for i, n in zip(output, result.shape, strict=True)
-            ],
-        )
-    return result
-
-
-@lru_cache(maxsize=4096)
-def _expression(
-    inputs: tuple[tuple[str, ...], ...],
-    output: tuple[str, ...],
-    shapes: tuple[tuple[int, ...], ...],
-) -> Any:
-    from opt_einsum import contract_expression, get_symbol
-
-    symbol: dict[str, str] = {}
-    for indices in inputs:
-        for index in indices:
-            symbol.setdefault(index, get_symbol(len(symbol)))
-    left = ",".join("".join(symbol[i] for i in indices) for indices in inputs)
-    return contract_expression(f"{left}->{''.join(symbol[i] for i in output)}", *shapes)
 
 
 def _constant(name: str, shape: tuple[int, ...]) -> Array:

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 
 from tenslora.decompose.apart import take_apart
 from tenslora.decompose.checking import check_target, complete_from
+from tenslora.decompose.contraction import Array
 from tenslora.decompose.fitting import Fit, fit
-from tenslora.decompose.problem import Array, Problem
+from tenslora.decompose.problem import Problem
 from tenslora.decompose.reduction import reduce
 from tenslora.decompose.searching import Search, enough
 from tenslora.decompose.shape import Shape, find_shape
@@ -200,7 +201,8 @@ def keep_energies(
     limit = enough(array) if most is None else most
     finish = max(energies) > _SWEPT
     search = Search(family, array, sizes or {}, limit, 20 if finish else _SEARCH_SWEEPS, finish)
-    return [search.keep(part) for part in energies]
+    found = {part: search.keep(part) for part in sorted(energies)}
+    return [found[part] for part in energies]
 
 
 def _by_spectra(

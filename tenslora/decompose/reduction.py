@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tenslora.decompose.problem import Array, Arrays, Problem
+from tenslora.decompose.contraction import Array
+from tenslora.decompose.problem import Arrays, Problem
 from tenslora.spec import Network, core_shape
 
 __all__ = ["Reduction", "reduce"]

@@ -10,23 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from tenslora.budget import Limits, count_parameters, fit_ranks
 from tenslora.budget.limits import make_ranks
 from tenslora.decompose.checking import complete_from
-from tenslora.decompose.fitting import Fit, fit
-from tenslora.decompose.problem import Array
+from tenslora.decompose.contraction import Array
+from tenslora.decompose.fitting import Fit, fit_until
 from tenslora.errors import FitError
 from tenslora.family import Family
 
-__all__ = ["RATIO", "Search", "enough"]
+__all__ = ["MOST_FROZEN", "RATIO", "Search", "enough"]
 
 #: From one budget to the next.
 RATIO = 1.1
 
-_STARTS = 1
+#: Numbers in frozen cores at which a search ends.
+MOST_FROZEN = 20_000_000
 
 
 def enough(array: Array) -> int:
@@ -49,6 +51,8 @@ class Search:
     family, target, sizes : as for :func:`tenslora.fit`, the target by slots.
     most : the largest budget.
     sweeps, finish : of each fit.
+    fits : the best at each choice of ranks.
+    asked : the parts of the energy for which each was fitted.
     """
 
     family: Family
@@ -58,6 +62,7 @@ class Search:
     sweeps: int
     finish: bool = True
     fits: dict[tuple[int, ...], Fit] = field(default_factory=dict)
+    asked: dict[tuple[int, ...], list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse frozen cores that come from weights, which the updates do not hold (E903)."""
@@ -72,31 +77,54 @@ class Search:
         ones = {bond: rank.low for rank in lowest for bond in rank.bonds}
         self._least = max(1, count_parameters(network, {**self._known, **ones}, frozen)[0])
 
-    def at(self, step: int) -> Fit:
-        """The fit at one budget."""
+    def at(self, step: int, energy: float) -> Fit:
+        """A fit at one budget, until it keeps a part of the energy or has no prospect of it."""
         network, frozen = self.family.network, self.family.frozen
-        budget = min(self.most, math.floor(self._least * RATIO**step))
-        ranks = fit_ranks(network, self._known, budget, frozen=frozen)
+        ranks = fit_ranks(network, self._known, self.budget(step), frozen=frozen)
         key = tuple(ranks.values())
-        if key not in self.fits:
-            self.fits[key] = fit(
-                self.family, self.target, ranks, sizes=self._known, sweeps=self.sweeps,
-                starts=_STARTS, finish=self.finish,
+        held = self.fits.get(key)
+        if held is None or (held.energy < energy and not self._failed(key, energy)):
+            found = fit_until(
+                self.family, self.target, ranks, energy, sizes=self._known, sweeps=self.sweeps,
+                finish=self.finish,
             )  # fmt: skip
+            self.asked.setdefault(key, []).append(energy)
+            self.fits[key] = found if held is None or found.error < held.error else held
         return self.fits[key]
+
+    def _failed(self, key: tuple[int, ...], energy: float) -> bool:
+        """Whether a fit for so much, or less, has missed it, or one has gone as far as it can."""
+        held = self.fits[key]
+        missed = [asked for asked in self.asked[key] if asked > held.energy]
+        return bool(missed) and (held.converged or min(missed) <= energy)
+
+    def budget(self, step: int) -> int:
+        """The parameters of a step."""
+        return min(self.most, math.floor(self._least * RATIO**step))
 
     def keep(self, energy: float) -> Fit:
         """The smallest budget that was found to keep a part of the energy; the largest if none."""
         low, high = -1, self.last
-        if self.at(high).energy < energy:
-            return self.at(high)
+        if self.at(high, energy).energy < energy:
+            return self.at(high, energy)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self.at(middle).energy >= energy else (middle, high)
-        good = [one for one in self.fits.values() if one.energy >= energy]
-        return min(good, key=lambda one: (one.parameters, -one.energy))
+            good = self.at(middle, energy).energy >= energy
+            low, high = (low, middle) if good else (middle, high)
+        enough = [one for one in self.fits.values() if one.energy >= energy]
+        return min(enough, key=lambda one: (one.parameters, -one.energy))
 
-    @property
+    @cached_property
     def last(self) -> int:
-        """The number of the last step."""
-        return max(0, math.ceil(math.log(self.most / self._least, RATIO)))
+        """The number of the last step: the most parameters, or frozen cores that can be held."""
+        last = max(0, math.ceil(math.log(self.most / self._least, RATIO)))
+        while last > 0 and self._held_frozen(last) > MOST_FROZEN:
+            last -= 1
+        return last
+
+    def _held_frozen(self, step: int) -> int:
+        network, frozen = self.family.network, self.family.frozen
+        if not frozen:
+            return 0
+        ranks = fit_ranks(network, self._known, self.budget(step), frozen=frozen)
+        return count_parameters(network, {**self._known, **ranks}, frozen)[1]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tenslora.decompose.problem import Array
+from tenslora.decompose.contraction import Array
 from tenslora.decompose.reduction import span
 from tenslora.decompose.updates import Updates
 from tenslora.family.columns import columns

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from tenslora.decompose.problem import Array, Operand, Problem, contract
+from tenslora.decompose.contraction import Array, Operand, contract
+from tenslora.decompose.problem import Problem
 from tenslora.decompose.shape import Shape
 from tenslora.decompose.tree import make_tree, nested_svd
 

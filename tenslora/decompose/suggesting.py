@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from tenslora.algebra.redundancy import rank_cap
 from tenslora.budget import count_parameters, fit_ranks
 from tenslora.decompose.checking import check_target, complete_from
-from tenslora.decompose.problem import Array
+from tenslora.decompose.contraction import Array
 from tenslora.decompose.ranking import bond_spectra
 from tenslora.family import Family, resolve
 from tenslora.spec import Network

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenslora.decompose.problem import Array, Operand
+from tenslora.decompose.contraction import Array, Operand
 from tenslora.decompose.shape import Node, Shape
 
 __all__ = ["Tree", "make_tree", "nested_svd"]

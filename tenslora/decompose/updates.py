@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tenslora.decompose.problem import Array
+from tenslora.decompose.contraction import Array
 from tenslora.errors import FitError
 from tenslora.family import Family, Weights
 from tenslora.spec import Core, Network
