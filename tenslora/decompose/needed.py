@@ -142,7 +142,9 @@ def _row(
     if not any(cell["enough"] for cell in cells):
         best = cells[-1]
         what = f"it keeps {100 * best['energy']:.3g} % of the energy at {best['parameters']:,} "
-        return f"{what}parameters, where the search ends"
+        frozen = sum(column[-1].bound.frozen_parameters for column in fits)
+        what += "parameters" + (f" beside {frozen:,} frozen ones" if frozen else "")
+        return f"{what}, where the search ends"
     return tuple(cells)
 
 

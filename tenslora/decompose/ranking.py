@@ -138,15 +138,17 @@ def keep_energy(
     at least its tail) and an equal share for each bond (a nested decomposition loses at most the
     sum), and is halved in on. Other families (CP, rings, products, frozen cores) have no spectrum:
     they are fitted at budgets that rise by a tenth, the ranks chosen as by :func:`tenslora.ranks`,
-    and the budget is halved in on. A fit can miss what a family could do, so that what such a
-    search finds is enough, and not always the least.
+    and the budget is halved in on. Each fit ends where it keeps enough, or where what it gains in a
+    sweep, in all that are left, would not come to it. A fit can miss what a family could do, so
+    that what such a search finds is enough, and not always the least.
 
     Parameters
     ----------
     family, target, sizes, sweeps : as for :func:`fit`; the ranks are found by quicker fits.
     energy : the part of the squared norm that is to stay, such as 0.99.
     most : parameters at which a search ends; by default twice those of LoRA of the updates' own
-        ranks. The cores of a tree need none.
+        ranks. A search also ends where frozen cores hold 20 million numbers. The cores of a tree
+        need none.
 
     Raises
     ------
@@ -187,7 +189,8 @@ def keep_energies(
     """Fit a family for several parts of the energy, as :func:`keep_energy` does for one.
 
     The fits take a few sweeps only, as many as tell whether the ranks are enough. A search that
-    ends too soon gives its largest fit: look at its energy.
+    ends too soon gives its largest fit: look at its energy. The smallest part comes first: where
+    it is out of reach, so are the others.
     """
     for energy in energies:
         number = isinstance(energy, (int, float)) and not isinstance(energy, bool)

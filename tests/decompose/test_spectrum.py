@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -129,11 +131,39 @@ def test_a_search_keeps_the_energy_and_says_where_it_ends(name):
 def test_a_search_tries_no_more_than_a_few_budgets(monkeypatch):
     from tenslora.decompose import searching
 
-    made, usual = [], searching.fit
-    monkeypatch.setattr(searching, "fit", lambda *a, **k: made.append(a[2]) or usual(*a, **k))
+    made, usual = [], searching.fit_until
+    monkeypatch.setattr(searching, "fit_until", lambda *a, **k: made.append(a) or usual(*a, **k))
     family, array, sizes = NOISE.read_by(CP)
     ranking.keep_energies(family, array, (0.5, 0.9, 0.99), sizes=sizes)
-    assert len(made) == len({tuple(ranks.values()) for ranks in made}) <= 3 * 8
+    asked = [(tuple(ranks.values()), energy) for _, _, ranks, energy in made]
+    assert len(asked) == len({*asked}) <= 3 * 8  # none twice
+
+
+def test_a_search_that_misses_the_least_part_looks_no_further(monkeypatch):
+    from tenslora.decompose import searching
+
+    made, usual = [], searching.fit_until
+    monkeypatch.setattr(searching, "fit_until", lambda *a, **k: made.append(a) or usual(*a, **k))
+    family, array, sizes = NOISE.read_by(TIED)
+    found = ranking.keep_energies(family, array, (0.99, 0.9, 0.999), sizes=sizes)
+    assert len(made) == 1
+    assert all(one.energy < 0.9 for one in found)
+
+
+def test_a_search_ends_where_frozen_cores_grow_too_large(monkeypatch):
+    """The reason says how large they are: vera's are r (out + in), whatever it trains."""
+    from tenslora.decompose import searching
+
+    monkeypatch.setattr(searching, "MOST_FROZEN", 9 * 3)
+    found = needed([NOISE], ["vera"], [0.999])
+    said = re.fullmatch(
+        r"it keeps [\d.]+ % of the energy at (\d+) parameters beside (\d+) frozen ones, "
+        "where the search ends",
+        found.left_out["vera"],
+    )
+    trained, frozen = map(int, said.groups())
+    assert frozen <= 9 * 3
+    assert trained == 4 * (5 + frozen // 9)
 
 
 def test_cores_from_weights_have_no_place_in_updates():

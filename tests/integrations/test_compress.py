@@ -195,9 +195,12 @@ def test_what_cannot_be_recompressed_stays(model, trained, monkeypatch):
     with torch.no_grad():
         for parameter in lorta.parameters():
             parameter.copy_(torch.randn(parameter.shape))
-    poor = {"method": "als", "sweeps": 1, "finish": False}
-    for module in (searching, ranking):
-        monkeypatch.setattr(module, "fit", lambda *a, **k: fit(*a, **{**k, **poor}))
+
+    def poor(family, target, ranks, energy=None, *, sizes, **_):
+        return fit(family, target, ranks, sizes=sizes, method="als", starts=1, sweeps=1)
+
+    monkeypatch.setattr(ranking, "fit", poor)
+    monkeypatch.setattr(searching, "fit_until", poor)
     with pytest.raises(FitError) as info:
         recompress(lorta, 1e-6)  # one sweep from a drawn start is not enough
     assert str(info.value) == (
