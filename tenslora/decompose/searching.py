@@ -1,8 +1,9 @@
 """Ranks by trying: for families whose bonds have no spectrum, such as CP, rings, frozen cores.
 
 Budgets rise in equal steps; at each the ranks are those that :func:`tenslora.budget.fit_ranks`
-makes of it, and the family is fitted there, until enough is kept or there is no prospect of it. The step at which enough energy is kept is halved in
-on. A fit may miss what the family could do: what is found is enough, and not always the least.
+makes of it, and the family is fitted there, until enough is kept or there is no prospect of it. The
+step at which enough energy is kept is halved in on. A fit may miss what the family could do: what
+is found is enough, and not always the least.
 """
 
 from __future__ import annotations
