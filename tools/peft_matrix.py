@@ -58,6 +58,13 @@ CUSTOM = [
     ("Vanilla MLP 6 tenslora", "MLP", {"target_modules": ["lin0"], "alpha": 4, "dropout": 0.1}),
     ("MLP family tenslora", "MLP", {"target_modules": ["lin0", "lin1"], "family": HADAMARD}),
     ("Conv1D tenslora", "EmbConv1D", {"target_modules": ["conv1d"]}),
+    ("MLP DoRA tenslora", "MLP", {"target_modules": ["lin0", "lin1"], "family": f"dora({SHARED})"}),
+    ("MLP HiRA tenslora", "MLP", {"target_modules": ["lin0", "lin1"], "family": f"hira({SHARED})"}),
+    (
+        "Conv1D DoRA tenslora",
+        "EmbConv1D",
+        {"target_modules": ["conv1d"], "family": f"dora({SHARED})"},
+    ),
 ]
 
 
