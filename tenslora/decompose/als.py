@@ -63,7 +63,7 @@ def alternate(
     sweeps: int,
     gain: float,
     goal: float = _FLOOR,
-    hopeful: bool = True,
+    patience: float | None = None,
 ) -> Sweeps:
     """Solve for one core after the other, until a sweep gains too little.
 
@@ -74,8 +74,8 @@ def alternate(
     sweeps : how many at most.
     gain : stop where a sweep lowers the error by less than this part of it.
     goal : stop at this error.
-    hopeful : whether to go on where the goal is out of reach: where the last gain, in every sweep
-        that is left, would not come to it.
+    patience : leave a goal that is out of reach, where the last gain in every sweep that is left
+        would not come to it, once a sweep lowers the error by less than this part of it.
     """
     held = dict(cores)
     names = linear_cores(problem)
@@ -87,7 +87,8 @@ def alternate(
         if error <= max(goal, _FLOOR) or before - error <= gain * before:
             return Sweeps(held, error, count, True)
         least = error - (before - error) * (sweeps - count)
-        if not hopeful and count >= _SETTLED and least > goal:
+        slow = patience is not None and before - error <= patience * before
+        if slow and count >= _SETTLED and least > goal:
             return Sweeps(held, error, count, False, least)
         before = error
     return Sweeps(held, before, sweeps, False)

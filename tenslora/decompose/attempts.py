@@ -29,8 +29,8 @@ _TREES = ("matrix", "tucker", "train", "tree")
 class Settings:
     """How hard to try.
 
-    ``wanted`` is an error at which a fit is good enough, and without the prospect of which it is
-    left; other settings are those of :func:`tenslora.fit`.
+    ``wanted`` is an error at which a fit is good enough, and ``patience`` what a sweep has to gain
+    where there is no prospect of it; other settings are those of :func:`tenslora.fit`.
     """
 
     method: str
@@ -40,6 +40,7 @@ class Settings:
     seed: int
     finish: bool = True
     wanted: float | None = None
+    patience: float | None = None
 
     @property
     def goal(self) -> float:
@@ -126,7 +127,7 @@ def _improve(problem: Problem, cores: Mapping[str, Array], settings: Settings) -
     """Sweep, and finish small problems by steps in all cores at once."""
     found = alternate(
         problem, cores, sweeps=settings.sweeps, gain=1e-5, goal=settings.goal,
-        hopeful=settings.wanted is None,
+        patience=settings.patience,
     )  # fmt: skip
     if settings.finish and found.error > settings.goal and is_small(problem):
         last = descend(problem, found.cores, steps=settings.sweeps, goal=settings.goal)

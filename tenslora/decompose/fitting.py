@@ -186,6 +186,7 @@ def fit_until(
     sizes: Mapping[str, int],
     sweeps: int,
     finish: bool,
+    patience: float = 1.0,
 ) -> Fit:
     """Fit from one start, until a part of the energy is kept or there is no prospect of it.
 
@@ -193,8 +194,10 @@ def fit_until(
     ----------
     family, target, ranks, sizes, sweeps, finish : as for :func:`fit`, checked.
     energy : the part of the squared norm.
+    patience : the part of the error that a sweep has to gain where there is no prospect of it.
     """
-    settings = Settings("auto", None, 1, sweeps, 0, finish, math.sqrt(1.0 - energy))
+    wanted = math.sqrt(1.0 - energy)
+    settings = Settings("auto", None, 1, sweeps, 0, finish, wanted, patience)
     bound = family.bind(sizes, ranks=ranks)
     return _fit(bound, target, check_cores(bound, {}, 0), settings)
 
@@ -212,7 +215,7 @@ def _solve(problem: Problem, settings: Settings) -> Best:
     if settings.wanted is not None and len(solved) > 1:
         norms = [one.small.norm for one in reductions]
         if _is_open([one for one, _ in solved], norms, settings.wanted):
-            solved = _attempts(reductions, replace(settings, wanted=None))
+            solved = _attempts(reductions, replace(settings, wanted=None, patience=None))
     return _together(problem, reductions, solved)
 
 

@@ -28,6 +28,9 @@ __all__ = ["MOST_FROZEN", "RATIO", "Search", "enough"]
 #: From one budget to the next.
 RATIO = 1.1
 
+#: What a sweep has to gain at the last step, which tells how far a family comes.
+_LAST = 2e-3
+
 #: Numbers in frozen cores at which a search ends.
 MOST_FROZEN = 20_000_000
 
@@ -87,7 +90,7 @@ class Search:
         if held is None or (held.energy < energy and not self._failed(key, energy)):
             found = fit_until(
                 self.family, self.target, ranks, energy, sizes=self._known, sweeps=self.sweeps,
-                finish=self.finish,
+                finish=self.finish, patience=_LAST if step == self.last else 1.0,
             )  # fmt: skip
             self.asked.setdefault(key, []).append(energy)
             self.fits[key] = found if held is None or found.error < held.error else held

@@ -52,10 +52,13 @@ def test_what_might_have_come_of_it_is_below_what_comes_of_it():
     target, sizes = cp_target(20)
     problem = Problem(CP.network, {**sizes, "r": 4}, target, {})
     start = drawn(problem, 0, 0)
-    left = alternate(problem, start, sweeps=60, gain=1e-6, goal=0.1, hopeful=False)
+    left = alternate(problem, start, sweeps=60, gain=1e-6, goal=0.1, patience=1.0)
     full = alternate(problem, start, sweeps=60, gain=1e-6)
     assert left.count < full.count
     assert 0.1 < left.least <= full.error < left.error
+    later = alternate(problem, start, sweeps=60, gain=1e-6, goal=0.1, patience=1e-3)
+    assert left.count < later.count < full.count
+    assert full.error < later.error < left.error
 
 
 def test_parts_keep_enough_together_where_one_does_not():
