@@ -30,7 +30,8 @@ class Settings:
     """How hard to try.
 
     ``wanted`` is an error at which a fit is good enough, and ``patience`` what a sweep has to gain
-    where there is no prospect of it; other settings are those of :func:`tenslora.fit`.
+    where there is no prospect of it: drawn numbers come first then, which come closer far from an
+    exact decomposition. Other settings are those of :func:`tenslora.fit`.
     """
 
     method: str
@@ -87,7 +88,7 @@ def _auto(problem: Problem, settings: Settings) -> Attempts:
     elif shape.kind in _TREES:
         yield from _along_tree(problem, shape, settings)
     else:
-        for n in range(settings.starts):
+        for n in range(settings.starts) if settings.wanted is None else (1, 0):
             yield "als", _improve(problem, _start(problem, shape, settings.seed, n), settings)
 
 

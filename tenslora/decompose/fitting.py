@@ -188,7 +188,9 @@ def fit_until(
     finish: bool,
     patience: float = 1.0,
 ) -> Fit:
-    """Fit from one start, until a part of the energy is kept or there is no prospect of it.
+    """Fit until a part of the energy is kept or there is no prospect of it.
+
+    From one start; CP and rings from drawn numbers, then from what a decomposition gives.
 
     Parameters
     ----------
