@@ -92,3 +92,16 @@ def test_large_systems_are_solved_as_lstsq_would(twins):
     value = dense(network, solved, sizes)
     np.testing.assert_allclose(value.reshape(72, 5), best, rtol=1e-7, atol=1e-8)
     assert math.isfinite(np.linalg.norm(solved["X"]))
+
+
+@pytest.mark.parametrize(("seed", "energy", "enough"), [(3, 0.95, "als"), (2, 0.9, "auto")])
+def test_cp_is_tried_from_drawn_numbers_and_from_eigenvectors(seed, energy, enough):
+    """Far from an exact decomposition either may come closer; ``auto`` starts from eigenvectors."""
+    generator, sizes = np.random.default_rng(seed), {"layer": 4, "proj": 3, "out": 24, "in": 24}
+    b, a = generator.standard_normal((4, 3, 24, 2)), generator.standard_normal((4, 3, 2, 24))
+    one = {
+        method: tl.fit(CP, b @ a, {"r": 22}, sizes=sizes, starts=1, method=method, **SETTINGS)
+        for method in ("als", "auto")
+    }
+    assert {method for method, found in one.items() if found.energy >= energy} == {enough}
+    assert fit_until(CP, b @ a, {"r": 22}, energy, sizes=sizes, **SETTINGS).energy >= energy
