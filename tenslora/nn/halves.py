@@ -149,20 +149,39 @@ class Halves:
 
     Attributes
     ----------
-    a : the matrix (rows, in) of each group.
-    b : the matrices (rank, out).
     dtype, device : of all of them.
     """
 
-    __slots__ = ("_made", "_plain", "_whole", "a", "b", "device", "dtype", "layout")
+    __slots__ = ("_made", "_plain", "_whole", "device", "dtype", "layout")
 
     def __init__(self, layout: Layout, a: Tensor, b: Tensor) -> None:
         self.layout, self._whole = layout, (a, b)
         self.dtype, self.device = a.dtype, a.device
-        # indexing would write a full gradient for each site
-        self.a, self.b = self._apart(a, b)
-        self._plain = Matrices(self.a, self.b)
+        self._plain: Matrices | None = None
         self._made: dict[Hashable, Matrices] = {}
+
+    @property
+    def a(self) -> tuple[Tensor, ...]:
+        """The matrix (rows, in) of each group."""
+        return self._matrices().a
+
+    @property
+    def b(self) -> tuple[Tensor, ...]:
+        """The matrices (rank, out)."""
+        return self._matrices().b
+
+    def _matrices(self) -> Matrices:
+        """A and B as they are, taken apart when they are first asked for.
+
+        Most forwards with gradients ask for those with a ledger alone. A graph that is being
+        captured keeps nothing here.
+        """
+        found = self._plain
+        if found is None:
+            found = Matrices(*self._apart(*self._whole))
+            if not torch.compiler.is_compiling():
+                self._plain = found
+        return found
 
     def matrices(self, dtype: torch.dtype, *, held: bool) -> Matrices:
         """Return A and B in a dtype; ``held`` gives them ledgers for their gradients.
@@ -171,7 +190,7 @@ class Halves:
         of a forward with them.
         """
         if dtype is self.dtype and not held:
-            return self._plain
+            return self._matrices()
         key = dtype, held, torch.is_inference_mode_enabled()
         found = self._made.get(key)
         if found is None:
@@ -196,6 +215,7 @@ class Halves:
         yield from self.b
 
     def _apart(self, a: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        # indexing would write a full gradient for each site
         return self.layout.share_out(a), b.unbind(0) if self.layout.second else (b,)
 
     def _cast(self, dtype: torch.dtype) -> Matrices:
