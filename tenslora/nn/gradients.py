@@ -52,7 +52,7 @@ class Known(NamedTuple):
     """What backward knows: what was saved, and for which inputs a gradient is wanted.
 
     ``x`` is what A met: with some entries dropped where that is asked for. ``dtype`` is that of the
-    updates.
+    updates, ``task`` the number of the backward pass.
     """
 
     x: Tensor | None
@@ -67,6 +67,7 @@ class Known(NamedTuple):
     wants_dropped: bool
     wants_a: bool
     wants_b: list[bool]
+    task: int
 
     @property
     def thin(self) -> bool:
@@ -100,7 +101,7 @@ def find(known: Known, given: list[Given], *, drops: bool) -> Gradients:
         for (_, start, stop, n), part in _parts(one, known.dtype):
             if known.wants_b[n] and known.ht is not None:
                 ht = known.ht[start:stop]
-                dbs[n] = _add(dbs[n], ht, part, known.scale, known.books.seconds[n])
+                dbs[n] = _add(dbs[n], ht, part, known, known.books.seconds[n])
             if thin is not None:
                 thin.add(start, stop, known.bs[n], part)
         if known.wants_x:
@@ -109,12 +110,12 @@ def find(known: Known, given: list[Given], *, drops: bool) -> Gradients:
     if thin is not None:
         dht = thin.filled()
         if known.a is not None and drops:
-            dropped = _add(None, dht.mT, known.a, known.scale, None)
+            dropped = _add(None, dht.mT, known.a, known, None)
         elif known.a is not None and dx is not None:
             add_product(dx, dht.mT, known.a, known.scale)
         if known.wants_a and known.x is not None:
             x = known.x.reshape(-1, known.x.shape[-1]).to(known.dtype)
-            da = _add(None, dht, x, known.scale, known.books.first)
+            da = _add(None, dht, x, known, known.books.first)
     return dx, dropped, da, dbs
 
 
@@ -152,13 +153,14 @@ def _add(
     held: Tensor | None,
     one: Tensor,
     two: Tensor,
-    scale: float,
+    known: Known,
     book: tuple[Ledger, int] | None,
 ) -> Tensor | None:
     """Add ``scale * one @ two`` to a gradient: into the ledger, or to ``held``."""
+    scale = known.scale
     if book is not None:
         ledger, number = book
-        ledger.add(number, one, two, scale)
+        ledger.add(known.task, number, one, two, scale)
         return None
     if held is not None:
         return held.addmm_(one, two, alpha=scale)

@@ -18,7 +18,7 @@ from tenslora.nn.autograd import autocast_state, saved_tensor_frame
 from tenslora.nn.context import Call, SharedInput
 from tenslora.nn.gradients import Books, Piece
 from tenslora.nn.grid import input_key
-from tenslora.nn.product import Add, Again
+from tenslora.nn.product import Add, Again, Work
 from tenslora.nn.reading import Factors, Group, Reading, read
 from tenslora.nn.spans import collide
 
@@ -105,22 +105,22 @@ class Member:
     ) -> Tensor:
         """The output with the update, in place where that is best."""
         thins, bs = reading.thins, reading.bs
-        if thins is None:
-            pieces = self.own if own else self.pieces
-            scale = self.group.scale
-            added: Tensor = Add.apply(
-                reading.ht, [output.detach()], [weight], pieces, scale, reading.deposit, bs
-            )
-            return added
         parts = self._own_parts if own else self._parts
+        deposit = reading.deposit
+        if deposit is not None:
+            pieces, scale = self.own if own else self.pieces, self.group.scale
+            work = Work(output.detach(), weight, pieces, parts, scale, deposit, thins, bs)
+            added: Tensor = Add.apply(reading.ht, work)
+            return added
         flat = output if output.ndim == 2 else output.view(-1, output.shape[-1])
         if torch.is_grad_enabled():
             ((_, part, second),) = parts
             out = torch.addmm(flat, thins[part], bs[second], **self._alpha)
             return out if output.ndim == 2 else out.view(output.shape)
+        same = reading.dtype is output.dtype
         for rows, part, second in parts:
             place = flat if rows is None else flat[:, rows[0] : rows[1]]
-            if thins[part].dtype is place.dtype:
+            if same:
                 place.addmm_(thins[part], bs[second], **self._alpha)
             else:
                 place.add_(thins[part] @ bs[second], **self._alpha)

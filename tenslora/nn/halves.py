@@ -53,9 +53,9 @@ class Layout:
         """Which of the ``blocks`` is the matrix of a group."""
         return 0 if self.blocks == 1 else self.rows[group][0] // len(self.rows[group])
 
-    def block_of(self, a: Tensor, number: int) -> Tensor:
-        """One of the ``blocks`` of A (sites, rank, in), as a view."""
-        return a.view(self.blocks, -1, a.shape[-1])[number]
+    def blocks_of(self, a: Tensor) -> tuple[Tensor, ...]:
+        """The ``blocks`` of A (sites, rank, in), as views."""
+        return a.view(self.blocks, -1, a.shape[-1]).unbind(0)
 
     def share_out(self, a: Tensor) -> tuple[Tensor, ...]:
         """The matrix of each group, (rows, in), from A (sites, rank, in)."""
@@ -227,17 +227,17 @@ class Halves:
         firsts: Ledger | None = None
         seconds: Ledger | None = None
         if a.requires_grad and layout.blocks:
-            firsts = Ledger(a, layout.blocks, layout.block_of)
+            firsts = Ledger(a, layout.blocks_of)
             a = Hold.apply(a, firsts, dtype)
         if b.requires_grad:
-            seconds = Ledger(b, max(1, layout.second), _one if layout.second else _all)
+            seconds = Ledger(b, _unbind if layout.second else _alone)
             b = Hold.apply(b, seconds, dtype)
         return Matrices(*self._apart(a.to(dtype), b.to(dtype)), firsts, seconds)
 
 
-def _one(whole: Tensor, number: int) -> Tensor:
-    return whole[number]
+def _unbind(whole: Tensor) -> tuple[Tensor, ...]:
+    return whole.unbind(0)
 
 
-def _all(whole: Tensor, number: int) -> Tensor:
-    return whole
+def _alone(whole: Tensor) -> tuple[Tensor, ...]:
+    return (whole,)

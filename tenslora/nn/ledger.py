@@ -7,8 +7,8 @@ buffer; the hoisted part gets the buffer when all readings are done.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +20,16 @@ __all__ = ["Hold", "Ledger"]
 #: Backward passes over one graph that may be unfinished at the same time.
 _UNFINISHED = 16
 
-#: Which view of the gradient of all matrices belongs to one key.
-Places = Callable[[Tensor, int], Tensor]
+#: The gradient of all matrices as a view for each.
+Apart = Callable[[Tensor], Sequence[Tensor]]
+
+
+class _Pass(NamedTuple):
+    """What one backward pass has added: a buffer, the place of each matrix, those written."""
+
+    whole: Tensor
+    places: Sequence[Tensor]
+    done: set[int]
 
 
 class Ledger:
@@ -29,29 +37,24 @@ class Ledger:
 
     Parameters
     ----------
-    shape, dtype, device : of the gradient of all matrices.
-    places : the place of the matrix with a number.
-    count : how many numbers there are.
+    like : of the shape, dtype and device of all matrices.
+    apart : takes their gradient apart.
     """
 
-    __slots__ = ("_count", "_held", "_like", "_places")
+    __slots__ = ("_apart", "_dtype", "_held", "_like")
 
-    def __init__(self, like: Tensor, count: int, places: Places) -> None:
-        self._like = like.shape, like.dtype, like.device
-        self._count, self._places = count, places
-        self._held: dict[int, tuple[Tensor, set[int]]] = {}
+    def __init__(self, like: Tensor, apart: Apart) -> None:
+        self._dtype = like.dtype
+        self._like, self._apart = (like.shape, like.device), apart
+        self._held: dict[int, _Pass] = {}
 
-    def add(self, number: int, one: Tensor, two: Tensor, scale: float) -> None:
-        """Add ``scale * one @ two`` to the gradient of a matrix."""
-        task = graph_task()
-        if task not in self._held:
-            while len(self._held) >= _UNFINISHED:  # passes that were broken off
-                self._held.pop(min(self._held))
-            shape, dtype, device = self._like
-            self._held[task] = torch.empty(shape, dtype=dtype, device=device), set()
-        whole, done = self._held[task]
-        place = self._places(whole, number)
-        if one.dtype is place.dtype:
+    def add(self, task: int, number: int, one: Tensor, two: Tensor, scale: float) -> None:
+        """Add ``scale * one @ two`` to the gradient of a matrix, in the backward pass ``task``."""
+        held = self._held.get(task)
+        if held is None:
+            held = self._begin(task)
+        place, done = held.places[number], held.done
+        if one.dtype is self._dtype:
             place.addmm_(one, two, beta=1 if number in done else 0, alpha=scale)
         else:
             if number not in done:
@@ -59,14 +62,24 @@ class Ledger:
             place.add_(one @ two, alpha=scale)
         done.add(number)
 
+    def _begin(self, task: int) -> _Pass:
+        while len(self._held) >= _UNFINISHED:  # passes that were broken off
+            self._held.pop(min(self._held))
+        shape, device = self._like
+        whole = torch.empty(shape, dtype=self._dtype, device=device)
+        held = self._held[task] = _Pass(whole, self._apart(whole), set())
+        return held
+
     def take(self) -> Tensor | None:
         """The gradient of all matrices, ``None`` where this pass has added nothing."""
-        whole, done = self._held.pop(graph_task(), (None, set()))
-        if whole is not None and len(done) < self._count:
-            for number in range(self._count):
-                if number not in done:
-                    self._places(whole, number).zero_()
-        return whole
+        held = self._held.pop(graph_task(), None)
+        if held is None:
+            return None
+        if len(held.done) < len(held.places):
+            for number, place in enumerate(held.places):
+                if number not in held.done:
+                    place.zero_()
+        return held.whole
 
 
 class Hold(torch.autograd.Function):

@@ -29,7 +29,10 @@ from tenslora.nn.gradients import (
 )
 from tenslora.nn.norms import Source
 
-__all__ = ["Add", "Again", "Books", "Deposit", "Piece", "Read", "add_in_place"]
+__all__ = ["Add", "Again", "Books", "Deposit", "Notes", "Part", "Piece", "Read", "Work"]
+
+#: Rows of a layer's output (``None``: all), the number of the thin product, and that of the B.
+Part = tuple[tuple[int, int] | None, int, int]
 
 
 class Deposit:
@@ -44,19 +47,9 @@ class Deposit:
         """Leave the gradient of one layer."""
         self._held.setdefault(graph_task(), []).append(given)
 
-    def take(self) -> list[Given]:
-        """Take what this pass has left."""
-        return self._held.pop(graph_task(), [])
-
-
-def add_in_place(
-    out: Tensor, ht: Tensor, pieces: Sequence[Piece], bs: Sequence[Tensor], scale: float
-) -> None:
-    """Add ``scale * (A x).T @ B`` to ``out`` (..., out), for each piece."""
-    flat = out.view(-1, out.shape[-1])
-    for rows, start, stop, second in pieces:
-        place = flat if rows is None else flat[:, rows[0] : rows[1]]
-        add_product(place, ht[start:stop].mT, bs[second], scale)
+    def take(self, task: int) -> list[Given]:
+        """Take what the backward pass ``task`` has left."""
+        return self._held.pop(task, [])
 
 
 class Again(NamedTuple):
@@ -68,13 +61,24 @@ class Again(NamedTuple):
     source: Source | None
 
 
+class Notes(NamedTuple):
+    """What a reading has to know: the scale, where gradients are left and where they go.
+
+    ``again`` is given where A x is to be computed again in backward.
+    """
+
+    scale: float
+    deposit: Deposit
+    books: Books
+    again: Again | None
+
+
 class Read(torch.autograd.Function):
     """The thin product A x of all layers that read x.
 
-    Inputs: x (..., in), x with some entries dropped (n, in) or ``None``, A (ranks, in), the scale,
-    the :class:`Deposit`, the :class:`Books`, :class:`Again` or ``None``, and every B. Saved is what
-    the gradients that are wanted are made of: x, dropped out, for A's, A for x's, A x for those of
-    the B.
+    Inputs: x (..., in), x with some entries dropped (n, in) or ``None``, A (ranks, in), the
+    :class:`Notes`, and every B. Saved is what the gradients that are wanted are made of: x, dropped
+    out, for A's, A for x's, A x for those of the B.
     """
 
     @staticmethod
@@ -83,19 +87,17 @@ class Read(torch.autograd.Function):
         x: Tensor,
         dropped: Tensor | None,
         a: Tensor,
-        scale: float,
-        deposit: Deposit,
-        books: Books,
-        again: Again | None,
+        notes: Notes,
         *bs: Tensor,
     ) -> Tensor:
         """Return A x, (ranks, n), in the dtype of A."""
+        again = notes.again
         rows = x if dropped is None else dropped
         rows = rows.reshape(-1, rows.shape[-1])
         ht = a @ rows.to(a.dtype).mT
-        wants_x, wants_dropped, wants_a, _, _, _, _, *wants_b = ctx.needs_input_grad
+        wants_x, wants_dropped, wants_a, _, *wants_b = ctx.needs_input_grad
         wants_x = wants_x or wants_dropped
-        ctx.scale, ctx.deposit, ctx.books = scale, deposit, books
+        ctx.notes = notes
         ctx.shape, ctx.drops = x.shape, dropped is not None
         ctx.ranks, ctx.dtype = a.shape[0], a.dtype
         ctx.set_materialize_grads(False)
@@ -119,7 +121,9 @@ class Read(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dh: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Return the gradients of x, of x with entries dropped, of A and of every B."""
-        given = ctx.deposit.take()
+        task = graph_task()
+        notes = ctx.notes
+        given = notes.deposit.take(task)
         if not given and dh is None:
             return (None,) * len(ctx.needs_input_grad)
         # those of the tensors: x, the dropped one, A, and every B
@@ -133,8 +137,9 @@ class Read(torch.autograd.Function):
             ht = a @ x.reshape(-1, x.shape[-1]).to(a.dtype).mT
         known = Known(
             *(x, a, ht, bs),
-            *(ctx.scale, ctx.ranks, ctx.dtype, ctx.books),
+            *(notes.scale, ctx.ranks, ctx.dtype, notes.books),
             *(wants_x, will_run(dropped), wants_a, wants_b),
+            task,
         )
         plain = dh is not None or torch.is_grad_enabled() or is_batched(given[0].grad)
         if plain:
@@ -143,7 +148,7 @@ class Read(torch.autograd.Function):
             dx, dd, da, dbs = find(known, given, drops=ctx.drops)
         if dx is not None:
             dx = dx.view(ctx.shape)
-        return dx, dd, da, None, None, None, None, *dbs
+        return dx, dd, da, None, *dbs
 
 
 def _found_again(
@@ -163,31 +168,43 @@ def _found_again(
     return Source(module, given, cast).again()
 
 
+class Work(NamedTuple):
+    """What is added to one layer, and to what.
+
+    The ``output``, which nothing else may have read; the ``weight`` as (out, in); the ``pieces``,
+    and the same as ``parts``; the scale; the deposit of the reading, its A x taken apart, (n, rank)
+    for each A, and every B. None of these tensors has an edge to :class:`Add`.
+    """
+
+    output: Tensor
+    weight: Tensor
+    pieces: tuple[Piece, ...]
+    parts: Sequence[Part]
+    scale: float
+    deposit: Deposit
+    thins: Sequence[Tensor]
+    bs: Sequence[Tensor]
+
+
 class Add(torch.autograd.Function):
     """Adds the update of one layer to its output, in place.
 
-    Inputs: A x as :class:`Read` made it, the output (which nothing else may have read), the weight
-    as (out, in), the pieces, the scale, the deposit of that reading and every B. The output and B
-    stand in lists: they have no edge here.
+    Inputs: A x as :class:`Read` made it, and the :class:`Work`: torch looks at each input by
+    itself, so they are few.
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        ht: Tensor,
-        out: list[Tensor],
-        weight: list[Tensor],
-        pieces: tuple[Piece, ...],
-        scale: float,
-        deposit: Deposit,
-        bs: Sequence[Tensor],
-    ) -> Tensor:
+    def forward(ctx: Any, ht: Tensor, work: Work) -> Tensor:  # type: ignore[override]
         """Return the sum, (..., out)."""
-        add_in_place(out[0], ht, pieces, bs, scale)
-        ctx.save_for_backward(weight[0])
+        out, weight, pieces, parts, scale, deposit, thins, bs = work
+        flat = out if out.ndim == 2 else out.view(-1, out.shape[-1])
+        for rows, part, second in parts:
+            place = flat if rows is None else flat[:, rows[0] : rows[1]]
+            add_product(place, thins[part], bs[second], scale)
+        ctx.save_for_backward(weight)
         ctx.pieces, ctx.deposit = pieces, deposit
         ctx.set_materialize_grads(False)
-        return out[0]
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[None, ...]:  # type: ignore[override]
@@ -196,4 +213,4 @@ class Add(torch.autograd.Function):
             (weight,) = ctx.saved_tensors
             flat = grad.reshape(-1, grad.shape[-1])
             ctx.deposit.put(Given(flat, weight, ctx.pieces))
-        return (None,) * 7
+        return None, None

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tenslora.nn.gradients import Books
-from tenslora.nn.product import Again, Deposit, Read
+from tenslora.nn.product import Again, Deposit, Notes, Read
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank
@@ -43,17 +43,24 @@ class Factors(NamedTuple):
 class Reading:
     """The thin product of one x, and every B.
 
-    The product is ``thins``, (n, rank) for each A, where updates are added by plain operations;
-    otherwise ``ht`` (ranks, n), whose gradients go through ``deposit``.
+    The product is ``thins``, (n, rank) for each A, in ``dtype``. Where updates are not added by
+    plain operations it is ``ht`` (ranks, n) too, whose gradients go through ``deposit``.
     """
 
-    __slots__ = ("bs", "deposit", "group", "ht", "key", "thins", "training", "x")
+    __slots__ = ("bs", "deposit", "dtype", "group", "ht", "key", "thins", "training", "x")
 
     def __init__(
-        self, group: object, x: Tensor, key: Hashable, bs: Sequence[Tensor], training: bool
+        self,
+        group: object,
+        x: Tensor,
+        key: Hashable,
+        bs: Sequence[Tensor],
+        dtype: torch.dtype,
+        training: bool,
     ) -> None:
         self.group, self.x, self.key, self.bs, self.training = group, x, key, bs, training
-        self.thins: Sequence[Tensor] | None = None
+        self.dtype = dtype
+        self.thins: Sequence[Tensor] = ()
         self.ht: Tensor | None = None
         self.deposit: Deposit | None = None
 
@@ -70,9 +77,10 @@ def read(
 ) -> Reading:
     """Make the thin product of x (..., in), of which entries are dropped with a probability."""
     a, widths, bs, books = factors
-    made = Reading(group, x, key, bs, training)
-    if x.dtype is not a.dtype and x.element_size() >= a.element_size():
-        x = x.to(a.dtype)  # under autocast
+    dtype = a.dtype
+    made = Reading(group, x, key, bs, dtype, training)
+    if x.dtype is not dtype and x.element_size() >= a.element_size():
+        x = x.to(dtype)  # under autocast
     rows = x
     if dropout or books is None:
         rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
@@ -81,11 +89,12 @@ def read(
     if books is not None:
         made.deposit = Deposit()
         dropped = rows if dropout else None
-        made.ht = Read.apply(x, dropped, a, scale, made.deposit, books, again, *bs)
-        return made
-    if rows.dtype is not a.dtype:
-        rows = rows.to(a.dtype)
-    thin = functional.linear(rows, a) if rows.shape[0] <= _WIDE else (a @ rows.mT).mT
+        made.ht = Read.apply(x, dropped, a, Notes(scale, made.deposit, books, again), *bs)
+        thin = made.ht.detach().mT
+    else:
+        if rows.dtype is not dtype:
+            rows = rows.to(dtype)
+        thin = functional.linear(rows, a) if rows.shape[0] <= _WIDE else (a @ rows.mT).mT
     made.thins = (thin,) if len(widths) == 1 else thin.split_with_sizes(widths, 1)
     return made
 
