@@ -157,7 +157,9 @@ class Halves:
     def __init__(self, layout: Layout, a: Tensor, b: Tensor) -> None:
         self.layout, self._whole = layout, (a, b)
         self.dtype, self.device = a.dtype, a.device
-        self._plain: Matrices | None = None
+        # with gradients they are taken apart when they are asked for: mostly with a ledger alone
+        graded = torch.is_grad_enabled()
+        self._plain: Matrices | None = None if graded else Matrices(*self._apart(a, b))
         self._made: dict[Hashable, Matrices] = {}
 
     @property
@@ -171,15 +173,15 @@ class Halves:
         return self._matrices().b
 
     def _matrices(self) -> Matrices:
-        """A and B as they are, taken apart when they are first asked for.
+        """A and B as they are.
 
-        Most forwards with gradients ask for those with a ledger alone. A graph that is being
-        captured keeps nothing here.
+        Kept is what has a graph: not what is asked for in a part without gradients, nor while a
+        graph is captured.
         """
         found = self._plain
         if found is None:
             found = Matrices(*self._apart(*self._whole))
-            if not torch.compiler.is_compiling():
+            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
                 self._plain = found
         return found
 

@@ -1,0 +1,69 @@
+"""A and B of one forward, taken apart; and the buffers in which their gradients are added up."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tenslora.nn.halves import Halves, make_layout
+from tenslora.nn.ledger import Ledger
+
+LAYERS, RANK, WIDTH = 3, 2, 5
+
+
+def made(requires_grad=True):
+    """Two projections of each layer read one input; A is the layer's, B the site's."""
+    sites = [{"layer": n // 2, "proj": n % 2} for n in range(2 * LAYERS)]
+    groups = [(2 * n, 2 * n + 1) for n in range(LAYERS)]
+    sizes = {"layer": LAYERS, "proj": 2}
+    layout = make_layout(RANK, sites, sizes, ["layer"], ["layer", "proj"], groups)
+    a = torch.randn(LAYERS, RANK, WIDTH, requires_grad=requires_grad)
+    b = torch.randn(2 * LAYERS, RANK, WIDTH, requires_grad=requires_grad)
+    return a, b, Halves(layout, 1 * a, 1 * b)
+
+
+def test_asking_without_gradients_first_costs_no_gradient():
+    """As a norm does, that is computed apart: what it was given has no graph, and is not kept."""
+    a, b, halves = made()
+    with torch.no_grad():
+        halves.of(3)
+    one, two = halves.of(3)
+    (one.sum() + two.square().sum()).backward()
+    assert torch.equal(a.grad[1], torch.ones(RANK, WIDTH))
+    assert a.grad[[0, 2]].count_nonzero() == 0
+    torch.testing.assert_close(b.grad[3], 2 * b[3].detach())
+
+
+def test_what_is_asked_for_twice_is_taken_apart_once():
+    _, _, halves = made()
+    assert halves.a is halves.a
+    assert halves.matrices(torch.float32, held=False).b is halves.b
+    with torch.no_grad():
+        _, _, kept = made()
+        assert kept.a is kept.a
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_ledger_adds_up_each_pass_by_itself(narrow, monkeypatch):
+    like = torch.zeros(4, RANK, WIDTH, dtype=torch.float64)
+    ledger = Ledger(like, lambda whole: whole.unbind(0))
+    dtype = torch.float32 if narrow else torch.float64
+    one, two = torch.randn(RANK, 7, dtype=dtype), torch.randn(7, WIDTH, dtype=dtype)
+    for task, number, scale in ((5, 1, 0.5), (6, 0, 1.0), (5, 1, 2.0), (5, 3, 1.0)):
+        ledger.add(task, number, one, two, scale)
+    product = (one @ two).double()
+    for task, factors in ((5, (0.0, 2.5, 0.0, 1.0)), (6, (1.0, 0.0, 0.0, 0.0))):
+        monkeypatch.setattr("tenslora.nn.ledger.graph_task", lambda task=task: task)
+        found = ledger.take()
+        for place, factor in zip(found, factors, strict=True):
+            torch.testing.assert_close(place, factor * product, rtol=1e-5, atol=1e-6)
+        assert ledger.take() is None
+
+
+def test_a_ledger_forgets_passes_that_were_broken_off():
+    ledger = Ledger(torch.zeros(2, 1, 1), lambda whole: whole.unbind(0))
+    one = torch.ones(1, 1)
+    for task in range(100):
+        ledger.add(task, 0, one, one, 1.0)
+    assert len(ledger._held) <= 16
+    assert 99 in ledger._held
