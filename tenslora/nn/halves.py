@@ -149,41 +149,19 @@ class Halves:
 
     Attributes
     ----------
+    a : the matrix (rows, in) of each group.
+    b : the matrices (rank, out).
     dtype, device : of all of them.
     """
 
-    __slots__ = ("_made", "_plain", "_whole", "device", "dtype", "layout")
+    __slots__ = ("_made", "_plain", "_whole", "a", "b", "device", "dtype", "layout")
 
     def __init__(self, layout: Layout, a: Tensor, b: Tensor) -> None:
         self.layout, self._whole = layout, (a, b)
         self.dtype, self.device = a.dtype, a.device
-        # with gradients they are taken apart when they are asked for: mostly with a ledger alone
-        graded = torch.is_grad_enabled()
-        self._plain: Matrices | None = None if graded else Matrices(*self._apart(a, b))
+        self.a, self.b = self._apart(a, b)
+        self._plain = Matrices(self.a, self.b)
         self._made: dict[Hashable, Matrices] = {}
-
-    @property
-    def a(self) -> tuple[Tensor, ...]:
-        """The matrix (rows, in) of each group."""
-        return self._matrices().a
-
-    @property
-    def b(self) -> tuple[Tensor, ...]:
-        """The matrices (rank, out)."""
-        return self._matrices().b
-
-    def _matrices(self) -> Matrices:
-        """A and B as they are.
-
-        Kept is what has a graph: not what is asked for in a part without gradients, nor while a
-        graph is captured.
-        """
-        found = self._plain
-        if found is None:
-            found = Matrices(*self._apart(*self._whole))
-            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-                self._plain = found
-        return found
 
     def matrices(self, dtype: torch.dtype, *, held: bool) -> Matrices:
         """Return A and B in a dtype; ``held`` gives them ledgers for their gradients.
@@ -192,7 +170,7 @@ class Halves:
         of a forward with them.
         """
         if dtype is self.dtype and not held:
-            return self._matrices()
+            return self._plain
         key = dtype, held, torch.is_inference_mode_enabled()
         found = self._made.get(key)
         if found is None:
