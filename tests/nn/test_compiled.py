@@ -250,7 +250,11 @@ def test_autocast_of_a_graph(attached, dtype):
     with torch.autocast("cpu", dtype=dtype):
         found, expected = step(compiled, adapter, x), step(model, adapter, x)
     assert found[0].dtype == expected[0].dtype
-    same(found[0].float(), expected[0].float(), 0.05)
+    # what a narrow dtype rounds off depends on the processor: both are held to the wide one
+    exact = step(model, adapter, x)[0]
+    compiled_off, off = ((out.float() - exact).norm() for out in (found[0], expected[0]))
+    assert compiled_off <= 1.5 * off
+    assert off < 0.03 * exact.norm()
     assert counter.frame_count == 2
 
 
