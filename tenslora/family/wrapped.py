@@ -242,7 +242,7 @@ class WrappedBound:
         SizeError
             E212 for an optimiser that is not known, or tokens that are no count.
         PlanError
-            E403 for another number of inputs than of weights.
+            E403 for another number of inputs than of weights that the equation tells apart.
 
         Examples
         --------

@@ -63,7 +63,7 @@ def kept_of(bound: WrappedBound, inputs: Sequence[Hashable] | None = None) -> Ke
     Raises
     ------
     PlanError
-        E403 for another number of inputs than of weights.
+        E403 for another number of inputs than of weights that the equation tells apart.
 
     Examples
     --------
@@ -75,7 +75,9 @@ def kept_of(bound: WrappedBound, inputs: Sequence[Hashable] | None = None) -> Ke
     wrapper, inside, places = bound.wrapped.wrapper, bound.bound, _places(bound)
     if inputs is not None and len(inputs) != places:
         what = f"inputs names {len(inputs)} inputs, and {wrapper} has {places} weights to read them"
-        raise PlanError("E403", what, advice="Give one for each weight.")
+        if bound.weights > places:
+            what += f": its equation does not tell all {bound.weights} apart"
+        raise PlanError("E403", what, advice=f"Give {places}, one for each that it tells apart.")
     every = None if inputs is None else _for_each_site(bound, inputs)
     shared = shared_inputs(inside, every)
     if shared is None:

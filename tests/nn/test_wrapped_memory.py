@@ -207,6 +207,14 @@ def test_what_is_refused():
     with pytest.raises(PlanError, match="E403") as info:
         bound.memory(5, inputs="xxxxxx")
     assert "inputs names 6 inputs, and router[expert] has 3 weights" in str(info.value)
+    tied = tl.dora("W[layer out in] = B[layer out r] A[layer r in]")
+    bound = tied.bind({"layer": 2, "out": 8, "in": 8}, r=2, weights=6)
+    assert bound.memory(5, inputs="xy").total == bound.memory(5).total
+    with pytest.raises(PlanError, match="E403") as info:
+        bound.memory(5, inputs="xxxyyy")
+    text = "dora has 2 weights to read them: its equation does not tell all 6 apart"
+    assert text in str(info.value)
+    assert "Give 2, one for each" in str(info.value)
     with pytest.raises(SizeError, match="E212"):
         bound.memory(0)
     with pytest.raises(SizeError, match="E212"):
