@@ -19,7 +19,7 @@ _ADVICE = (
 
 
 def check_agreement(config: TensLoraConfig, record: Record) -> None:
-    """Refuse a family, a wrapper, ranks or alpha that were changed beside the site map.
+    """Refuse a family, a wrapper, sizes, ranks or alpha that were changed beside the site map.
 
     Ranks that a budget chose are in the site map alone, and so is what is left out.
 
@@ -44,6 +44,9 @@ def check_agreement(config: TensLoraConfig, record: Record) -> None:
             if bond not in held.bonds or type(rank) is bool or sizes.get(bond) != rank:
                 own = {name: sizes.get(name) for name in held.bonds}
                 raise _differs("ranks", config.ranks if config.ranks is not None else ranks, own)
+        own = {name: sizes.get(name) for name in config.sizes or {}}
+        if own != dict(config.sizes or {}):
+            raise _differs("sizes", config.sizes, own)
         if config.alpha is None:
             continue
         due = held.scale.factor(sizes, config.alpha)

@@ -211,6 +211,25 @@ def test_a_family_that_was_edited_beside_the_site_map(
     before.check()
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes", "held"),
+    [("router", {"expert": 5}, 3), ("dora heads", {"head": 2}, 3), ("hira", {"head": 3}, None)],
+)
+def test_sizes_that_were_edited_beside_the_site_map(
+    name, sizes, held, tuned, make, snapshot, tmp_path
+):
+    """More experts than were saved are not read as those that were."""
+    tuned(name).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / SETTINGS).read_text())
+    (tmp_path / SETTINGS).write_text(json.dumps({**config, "sizes": sizes}))
+    base, ((index, size),) = make(), sizes.items()
+    before = snapshot(base)
+    text = f"E602: sizes is {{'{index}': {size}}}, and the site map was saved with "
+    with pytest.raises(StateError, match=text + f"{{'{index}': {held}}}"):
+        peft.PeftModel.from_pretrained(base, tmp_path)
+    before.check()
+
+
 @pytest.mark.parametrize("name", BASIC)
 def test_half_precision_autocast_and_checkpointing(name, make, run, kinds, wrapped_settings):
     """As tenslora.attach runs there; a forward that runs again in backward gives equal numbers."""
