@@ -105,3 +105,24 @@ def test_cp_is_tried_from_drawn_numbers_and_from_eigenvectors(seed, energy, enou
     }
     assert {method for method, found in one.items() if found.energy >= energy} == {enough}
     assert fit_until(CP, b @ a, {"r": 22}, energy, sizes=sizes, **SETTINGS).energy >= energy
+
+
+TWO = "W[layer out in] = B[layer out r] A[r in] + D[out s] C[s r] A[r in]"
+
+
+@pytest.mark.parametrize("scale", [300.0, 1000.0])
+def test_a_core_in_two_terms_is_solved_as_lstsq_would(scale):
+    """Rows of A of very different length: the small ones come after steps that gain little."""
+    family = tl.family(TWO, init={"B": "zeros", "D": "zeros"})
+    bound = family.bind({"layer": 3, "out": 12, "in": 10}, ranks=3)
+    generator = np.random.default_rng(7)
+    cores = {name: generator.standard_normal(shape) for name, shape in bound.shapes.items()}
+    cores["A"] *= np.array([1, scale, 1 / scale])[:, None]
+    target = dense(bound.network, cores, bound.sizes) + 0.01 * generator.standard_normal(
+        (3, 12, 10)
+    )
+    found = tl.fit(family, target, 3, starts=2, finish=False)
+    matrix = (found.cores["B"] + found.cores["D"] @ found.cores["C"]).reshape(36, 3)
+    wanted = target.reshape(36, 10)
+    best = wanted - matrix @ np.linalg.lstsq(matrix, wanted, rcond=None)[0]
+    assert found.error <= 1.01 * np.linalg.norm(best) / np.linalg.norm(wanted)
