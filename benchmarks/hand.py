@@ -268,7 +268,7 @@ class HandWritten:
             scale = bank.bound.scale
             layers = len(bank.paths)
             thin = a.contiguous().unbind(0) * (layers if a.shape[0] == 1 else 1)
-            wide = (b if scale == 1 else b * scale).flatten(0, 1).unbind(0)
+            wide = (b if scale == 1 else b * scale).flatten(0, 1).contiguous().unbind(0)
             found[key] = thin, wide
         self.plans = [self._layer(found, layer) for layer in range(len(self.paths))]
 

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from tenslora.nn.ledger import Ledger
 
-__all__ = ["Books", "Given", "Known", "Piece", "add_product", "find", "find_differentiable"]
+__all__ = [
+    "Books",
+    "Given",
+    "Known",
+    "Piece",
+    "add_product",
+    "find",
+    "find_differentiable",
+    "lies_tall",
+    "read_thin",
+]
 
 
 class Piece(NamedTuple):
@@ -79,6 +89,20 @@ class Known(NamedTuple):
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, list[Tensor | None]]
 
 
+def lies_tall(matrix: Tensor) -> bool:
+    """Whether a wide matrix (rank, n) is the view of a tall one: its columns lie together."""
+    return matrix.stride(-1) != 1
+
+
+def read_thin(a: Tensor, rows: Tensor) -> Tensor:
+    """``a @ rows.mT``, (ranks, n), for rows (n, in).
+
+    A product of few rows of a matrix that lies tall, with a transposed one, takes up to twelve
+    times as long as the same product transposed.
+    """
+    return (rows @ a.mT).mT if lies_tall(a) else a @ rows.mT
+
+
 def add_product(place: Tensor, one: Tensor, two: Tensor, scale: float) -> None:
     """Add ``scale * one @ two`` in place; the sum is rounded once where ``place`` is narrower."""
     if one.dtype is place.dtype:
@@ -96,7 +120,7 @@ def find(known: Known, given: list[Given], *, drops: bool) -> Gradients:
     dropped: Tensor | None = None
     da: Tensor | None = None
     dbs: list[Tensor | None] = [None] * len(known.wants_b)
-    thin = _Thin(known, given[0].grad) if known.thin else None
+    thin = _Thin(known, given[0]) if known.thin else None
     for one in given:
         for (_, start, stop, n), part in _parts(one, known.dtype):
             if known.wants_b[n] and known.ht is not None:
@@ -127,11 +151,16 @@ def _parts(given: Given, dtype: torch.dtype) -> Iterator[tuple[Piece, Tensor]]:
 
 
 class _Thin:
-    """The gradient of A x without the scale: each range of ranks is written where it belongs."""
+    """The gradient of A x without the scale: each range of ranks is written where it belongs.
 
-    def __init__(self, known: Known, like: Tensor) -> None:
-        shape = known.ranks, like.shape[0]
-        self.whole = torch.empty(shape, dtype=known.dtype, device=like.device)
+    (ranks, n); it lies as B does, for the sake of the product (see :func:`read_thin`).
+    """
+
+    def __init__(self, known: Known, first: Given) -> None:
+        ranks, n, device = known.ranks, first.grad.shape[0], first.grad.device
+        tall = lies_tall(known.bs[first.pieces[0].second])
+        whole = torch.empty((n, ranks) if tall else (ranks, n), dtype=known.dtype, device=device)
+        self.whole = whole.mT if tall else whole
         self.done: dict[int, int] = {}
 
     def add(self, start: int, stop: int, b: Tensor, grad: Tensor) -> None:

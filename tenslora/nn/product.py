@@ -5,7 +5,9 @@ its output in place. The gradients of the outputs are left with ``Read``, whose 
 that of every ``Add``: there the frozen weights and the updates add up into one gradient of x. The
 layers need not be called together, nor all of them, and each may be called with another x.
 
-Thin matrices are kept wide, A (rank, in) and B (rank, out): so their products are fastest.
+Thin matrices are kept wide, A (rank, in) and B (rank, out): so their products are fastest. Where
+one lies the other way round in memory, as a core of shape (out, rank) does, the product is laid out
+to suit it.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from tenslora.nn.gradients import (
     add_product,
     find,
     find_differentiable,
+    read_thin,
 )
 from tenslora.nn.norms import Source
 
@@ -93,8 +96,7 @@ class Read(torch.autograd.Function):
         """Return A x, (ranks, n), in the dtype of A."""
         again = notes.again
         rows = x if dropped is None else dropped
-        rows = rows.reshape(-1, rows.shape[-1])
-        ht = a @ rows.to(a.dtype).mT
+        ht = read_thin(a, rows.reshape(-1, rows.shape[-1]).to(a.dtype))
         wants_x, wants_dropped, wants_a, _, *wants_b = ctx.needs_input_grad
         wants_x = wants_x or wants_dropped
         ctx.notes = notes
@@ -134,7 +136,7 @@ class Read(torch.autograd.Function):
         if x is not None and ctx.source is not None:
             x = _found_again(x, *ctx.source)
         if x is not None and ht is None and any(wants_b):
-            ht = a @ x.reshape(-1, x.shape[-1]).to(a.dtype).mT
+            ht = read_thin(a, x.reshape(-1, x.shape[-1]).to(a.dtype))
         known = Known(
             *(x, a, ht, bs),
             *(notes.scale, ctx.ranks, ctx.dtype, notes.books),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tenslora.nn.gradients import Books
+from tenslora.nn.gradients import Books, read_thin
 from tenslora.nn.product import Again, Deposit, Notes, Read
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def read(
     else:
         if rows.dtype is not dtype:
             rows = rows.to(dtype)
-        thin = functional.linear(rows, a) if rows.shape[0] <= _WIDE else (a @ rows.mT).mT
+        few = rows.shape[0] <= _WIDE
+        thin = functional.linear(rows, a) if few else read_thin(a, rows).mT
     made.thins = (thin,) if len(widths) == 1 else thin.split_with_sizes(widths, 1)
     return made
 

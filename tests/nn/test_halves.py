@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
+import tenslora as tl
+from tenslora.nn.gradients import lies_tall, read_thin
 from tenslora.nn.halves import Halves, make_layout
 from tenslora.nn.ledger import Ledger
 
@@ -67,3 +72,57 @@ def test_a_ledger_forgets_passes_that_were_broken_off():
         ledger.add(task, 0, one, one, 1.0)
     assert len(ledger._held) <= 16
     assert 99 in ledger._held
+
+
+@pytest.mark.parametrize("tall", [False, True])
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_thin_products_do_not_depend_on_how_a_matrix_lies(tall, ranks):
+    wide = torch.randn(ranks, 9, dtype=torch.float64)
+    a = wide.mT.contiguous().mT if tall else wide
+    assert lies_tall(a) == (tall and ranks > 1)
+    rows = torch.randn(7, 9, dtype=torch.float64)
+    expected = [[sum(x * y for x, y in zip(one, row, strict=True)) for row in rows] for one in wide]
+    torch.testing.assert_close(read_thin(a, rows), torch.tensor(expected, dtype=torch.float64))
+
+
+class Heads(nn.Module):
+    """q, k and v of one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(9, 9, dtype=torch.float64) for _ in range(3))
+
+    def forward(self, x):
+        return torch.cat([self.q(x), self.k(x), self.v(x)], -1)
+
+
+@pytest.mark.parametrize("a", ["A[site a in]", "A[site in a]", "A[in a]", "A[a in]"])
+@pytest.mark.parametrize("b", ["B[site out a]", "B[site a out]"])
+def test_gradients_do_not_depend_on_how_cores_lie(a, b, monkeypatch):
+    """A core (rank, in) or (in, rank), (rank, out) or (out, rank): against the formula."""
+    monkeypatch.setattr("tenslora.nn.reading.FEW", 0)
+    model = Heads()
+    base = copy.deepcopy(model)
+    family = tl.family(f"W[site out in] = {b} {a}", starts_nonzero=True)
+    adapter = tl.attach(model, family, targets=["q", "k", "v"], ranks=4, dtype=torch.float64)
+    x = torch.randn(50, 9, dtype=torch.float64, requires_grad=True)
+    (bank,) = adapter.banks.values()
+    cores = bank.cores()
+    left, right = (text.replace("site", "s").replace("out", "o") for text in (a, b))
+    left, right = (text[2:-1].replace("in", "i").replace(" ", "") for text in (left, right))
+    update = torch.einsum(f"{left},{right}->soi", cores["A"], cores["B"])
+    places = {site.path: n for n, site in enumerate(bank.sites)}
+    expected = [
+        base.get_submodule(name)(x) + bank.bound.scale * (x @ update[places[name]].mT)
+        for name in "qkv"
+    ]
+    found, expected = model(x), torch.cat(expected, -1)
+    torch.testing.assert_close(found, expected)
+    wanted = [x, cores["A"], cores["B"]]
+    weight = torch.randn_like(found)
+    for one, two in zip(
+        torch.autograd.grad((found * weight).sum(), wanted),
+        torch.autograd.grad((expected * weight).sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)

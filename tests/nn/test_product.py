@@ -330,7 +330,7 @@ def test_the_frozen_products_are_not_done_twice_and_x_is_read_once(pair):
     x = case.inputs["x"].clone().requires_grad_()
     with Products() as forward:
         out = adapter.model(x)
-    assert forward.shapes.count((2, 10)) == 2  # one thin product a layer
+    assert forward.shapes.count((10, 2)) == 2  # one thin product a layer; A lies tall
     with Products() as backward:
         out.sum().backward()
     # in each of 2 layers q, k, v and the update, and o; and the head's
