@@ -10,7 +10,7 @@ import sys
 EXPERIMENTS = {
     "counters": "FLOPs, calls, bytes moved and saved, over the frozen model (exact; 1 min)",
     "group": "the q, k, v group of one layer: every implementation side by side (10 min)",
-    "parts": "what of an overhead is paid once a forward, and what in each layer (8 min)",
+    "parts": "one layer alone, and each of twelve: adapters, and hooks that do less (5 min)",
     "compiled": "the same group under torch.compile, PEFT's and ours (10 min)",
     "whole": "training steps of whole models (10 min)",
     "memory": "high-water mark and saved bytes, one process a variant (4 min)",

@@ -1,10 +1,9 @@
-"""``python -m benchmarks parts``: what is paid once a forward, and what in each layer.
+"""``python -m benchmarks parts``: one layer alone, and each of twelve.
 
 The group of ``python -m benchmarks group`` is one layer, which pays alone for all that is done once
-a forward: hooks on the model, and A and B from the cores. Here the same stack is timed with few and
-with many layers, and a straight line through both says what a forward and what a layer costs. Two
-sides are no adapters, but the least that one made of hooks can cost: hooks that do nothing, and
-hooks that do only the products, with A and B at hand.
+a forward: hooks on the model, and A and B from the cores. Here the same stack is timed with one
+layer and with twelve. Two sides are no adapters, but what one made of hooks costs at least: hooks
+that do nothing, and, without gradients, hooks that do only the products, with A and B at hand.
 """
 
 from __future__ import annotations
@@ -26,21 +25,14 @@ from benchmarks.results import save
 from benchmarks.sides import Side, make_side
 from benchmarks.timing import Times, race
 
-__all__ = ["line", "main", "measure"]
+__all__ = ["main", "measure"]
 
 #: Tokens, and whether it trains.
 _CASES = ((4, False), (394, False), (16, True), (394, True))
 _FAMILIES = ("lora", "tenslora.att_qkv_depth")
 
-
-def line(few: int, many: int, one: float, other: float) -> tuple[float, float]:
-    """What is paid once and what for each layer, where ``few`` layers pay one and ``many`` other.
-
-    >>> line(1, 12, 30.0, 250.0)
-    (10.0, 20.0)
-    """
-    layer = (other - one) / (many - few)
-    return one - few * layer, layer
+#: For so few rows the one way of the thin product is the faster one, for more the other.
+_WIDE = 8
 
 
 class _Empty:
@@ -58,7 +50,8 @@ class _Products:
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], _: Any, out: Tensor) -> Tensor:
         if self.a is not None:
-            self.thin[:] = [functional.linear(args[0], self.a)]
+            x, a = args[0], self.a
+            self.thin[:] = [functional.linear(x, a) if len(x) <= _WIDE else (a @ x.mT).mT]
         return out.addmm_(self.thin[0][:, self.rows], self.b)
 
 
@@ -141,11 +134,7 @@ def measure(
         "layers": list(layers),
         "rounds": len(times.seconds["floor"]),
         "noise": max(noises),
-        "sides": {
-            side: dict(zip(("once", "layer"), line(*layers, few[side], many[side]), strict=True))
-            | {"few": few[side], "many": many[side]}
-            for side in few
-        },
+        "sides": {side: {"few": few[side], "many": many[side]} for side in few},
     }
 
 
@@ -190,7 +179,5 @@ def show(row: Mapping[str, Any]) -> None:
     )
     few, many = row["layers"]
     for side, found in row["sides"].items():
-        print(
-            f"  {side:20} once a forward {found['once']:8.0f} us  a layer {found['layer']:8.0f} us"
-            f"  ({few} layers {found['few']:8.0f}, {many} layers {found['many']:8.0f})"
-        )
+        one, each = found["few"] / few, found["many"] / many
+        print(f"  {side:20} {few} layer {one:8.0f} us, each of {many} {each:8.0f} us")

@@ -158,21 +158,19 @@ def _parts(kept: Mapping[str, Any]) -> str:
     for row in kept["rows"]:
         case = f"{row['family']}, d = {row['width']}, {row['tokens']:,} tokens"
         case += ", inference" if row["mode"] == "inference" else ""
-        peft = row["sides"]["PEFT"]["many"]
+        peft = row["sides"]["PEFT"]
         for side, found in row["sides"].items():
-            if side == "floor again":
-                continue
-            cells = [f"{found[key]:,.0f}" for key in ("few", "many", "once", "layer")]
-            part = _ratio(found["many"] / peft) if peft > 0 else "-"
-            lines.append([case, side, *cells, part, _percent(row["noise"]).lstrip("+")])
-    head = ["case, rank 4", "side", f"{few} layer, us", f"{many} layers, us", "once a forward, us"]
-    head += ["each layer, us", f"of PEFT, {many} layers", "noise"]
+            cells = [f"{found['few'] / few:,.0f}", f"{found['many'] / many:,.0f}"]
+            cells += [_ratio(found[k] / peft[k]) if peft[k] > 0 else "-" for k in ("few", "many")]
+            lines.append([case, side, *cells])
+    head = ["case, rank 4", "side", f"{few} layer, us", f"each of {many}, us"]
+    head += [f"{few} layer, of PEFT", f"{many} layers, of PEFT"]
     return (
-        "Microseconds beyond the frozen model (the median of the differences within each round), "
-        f"with {few} layer of q, k and v and with {many}; a straight line through both says what "
-        "is paid once and what in each layer. Empty hooks, and hooks that do the products with A "
-        "and B at hand and ask nothing, are the least that an adapter made of hooks can cost.\n\n"
-        + table(head, lines)
+        "Microseconds of a layer's q, k and v beyond the frozen model (the median of the "
+        f"differences within each round), in a stack of {few} and of {many}. PEFT is its LoRA. Of "
+        "the floor run twice comes what is no difference. Empty hooks, and hooks that do the "
+        "products with A and B at hand and ask nothing, are no adapters, but about the least that "
+        "one made of hooks can cost.\n\n" + table(head, lines)
     )
 
 
@@ -304,7 +302,7 @@ def _gpu(kept: Mapping[str, Any]) -> str:
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("counters", "Counters", _counters),
     ("group", "The q, k, v group of one layer", _group),
-    ("parts", "Once a forward, and in each layer", _parts),
+    ("parts", "One layer alone, and each of twelve", _parts),
     ("compiled", "The same group, compiled", _compiled),
     ("whole", "Whole models", _whole),
     ("memory", "Memory", _memory),

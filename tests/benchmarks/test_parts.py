@@ -1,4 +1,4 @@
-"""What is paid once a forward and what in each layer: the line, and the least that hooks can do."""
+"""One layer alone and each of several: the least that hooks can do is what is wanted."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from benchmarks.cases import stack_case
 from benchmarks.sides import make_side
 
 
-def test_a_line_through_two_numbers_of_layers():
-    once, layer = 70.0, 25.0
-    assert parts.line(2, 12, once + 2 * layer, once + 12 * layer) == (once, layer)
-
-
 @pytest.mark.parametrize("family", ["lora", "tenslora.att_qkv_depth", "tenslora.qkv"])
-def test_products_in_hooks_are_the_update_and_empty_hooks_are_none(family):
-    case = stack_case(2, 32, 5, heads=4)
+@pytest.mark.parametrize("tokens", [5, 20])
+def test_products_in_hooks_are_the_update_and_empty_hooks_are_none(family, tokens):
+    case = stack_case(2, 32, tokens, heads=4)
     sides = parts._sides(case, family, 3, train=False)
     with torch.no_grad():
         found = {name: case.run(side.model) for name, side in sides.items()}
@@ -42,7 +38,8 @@ def test_products_that_differ_end_the_run():
 
 def test_a_row_holds_what_was_measured():
     row = parts.measure(*(4, "lora", 3), train=False, width=32, layers=(1, 3), rounds=5, budget=1.0)
-    for found in row["sides"].values():
-        assert found["once"] + found["layer"] == pytest.approx(found["few"], abs=1e-6)
-        assert found["once"] + 3 * found["layer"] == pytest.approx(found["many"], abs=1e-6)
-    assert row["sides"]["PEFT"]["many"] > row["sides"]["empty hooks"]["many"]
+    assert row["layers"] == [1, 3]
+    assert {"floor again", "empty hooks", "products in hooks", "PEFT", "tenslora"} <= {
+        *row["sides"]
+    }
+    assert all({"few", "many"} == found.keys() for found in row["sides"].values())

@@ -66,7 +66,15 @@ class WrappedHook(SiteHook):
 
 
 def not_alone(hook: SiteHook, other: SiteHook, done: str, advice: str) -> AttachError:
-    """The error for a layer that a wrapper needs to itself, and another adapter changes too."""
+    """The error for a layer that a wrapper needs to itself, and another adapter changes too.
+
+    >>> from types import SimpleNamespace
+    >>> def hook(name):
+    ...     bank = SimpleNamespace(adapter=name, wrapper="dora")
+    ...     return SimpleNamespace(banks=(bank,), path="layers.0.q")
+    >>> not_alone(hook("b"), hook("a"), "active", "Have one active at a time.").code
+    'E521'
+    """
     names = sorted({bank.adapter for h in (hook, other) for bank in h.banks})
     what = f"{hook.banks[0].wrapper} needs {hook.path} to itself, and the adapters "
     what += f"{' and '.join(names)} are both {done}"
