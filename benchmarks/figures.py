@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.quoted import quoted
 from benchmarks.reasons import REASONS
 from benchmarks.results import load
 
@@ -311,9 +312,11 @@ FIGURES: tuple[Figure, ...] = (
 
 def reached() -> Iterator[tuple[Figure, Reached | None, str]]:
     """Each figure with what the kept results say, and the known reason where it is missed."""
-    names = ("counters", "group", "whole", "growth", "trees", "handling", "memory", "gpu")
+    names = ("counters", "group", "parts", "whole", "growth", "trees", "handling", "memory", "gpu")
     results = {name: found for name in names if (found := load(name)) is not None}
+    numbers = quoted(results)
     for figure in FIGURES:
         found = figure.find(results)
         missed = found is not None and not figure.met(found)
-        yield figure, found, REASONS.get(figure.key, "") if missed else ""
+        reason = REASONS.get(figure.key, "") if missed else ""
+        yield figure, found, reason.format_map(numbers)

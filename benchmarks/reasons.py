@@ -1,5 +1,5 @@
 """Why a figure is missed, as far as profiling has shown, and what was tried. By key of the
-figure.
+figure. Names in braces are numbers from the kept results (`quoted.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,12 @@ __all__ = ["REASONS"]
 _CORE = (
     "At one rank of 16 for all five bonds the core has 16^5 entries, most of them redundant: "
     "three projections carry a rank of 3, twelve heads one of 12."
+)
+
+#: What a call costs after a product of the frozen model.
+_COLD = (
+    "Each of the three hooks starts after a product that has emptied the cache, and its Python "
+    "takes many times what it takes warm"
 )
 
 REASONS: dict[str, str] = {
@@ -27,35 +33,38 @@ REASONS: dict[str, str] = {
         "code written by hand too (1.09). recompute=True keeps next to nothing."
     ),
     "bound": (
-        f"One layer pays here for what a model shares over all its layers. {_CORE} Code written "
-        "by hand needs nearly as much (15 against 18 % of the floor). At r = 4 our overhead is 6 "
-        "to 11 % of the floor, that of hand-written code 3 to 8 %, the bound 1 to 2 %: products "
-        "of four ranks do not reach the speed of the frozen ones. Rows in blocks that stay in "
-        "the cache were tried and are slower."
+        f"One layer pays here for what a model shares over all its layers. {_CORE} Ours is at "
+        "{core} % of the floor there, by hand at {core_hand} %. At r = 4 our overhead is {over_4} "
+        "% of the floor, by hand {over_4_hand} %, the bound {bound_4} %: products "
+        f"of four ranks do not reach the speed of the frozen ones. {_COLD}. Rows in blocks that "
+        "stay in the cache were tried and are slower."
     ),
     "group": (
         f"The same case, against LoRA without such a core. {_CORE} At r = 4 LoRA and the "
-        "constructions are at 0.31 to 0.50 in this one layer; a model pays for its cores once."
+        "constructions are at {group_4} in this one layer, by hand at {group_4_hand}; in 12 layers "
+        "LoRA is at {deep_step_394}, by hand at {deep_step_394_hand}, where one function computes "
+        "q, k and v and Python runs once a layer."
     ),
     "group-any": (
         "Ranks of 76 and 96 against PEFT's rank of 4: with as many parameters the products with "
-        "x are 19 and 24 times as wide. Dearer by nature: hand-written code is at 1.6 to 2.0. In "
+        "x are 19 and 24 times as wide. Dearer by nature: hand-written code is at {equal_hand}. In "
         "whole models the step is equal (below)."
     ),
     "hand": (
-        "The worst is a difference of 6 points of the floor where the twins differ by 4. Over "
-        "all families ours is 1 to 6 points behind an autograd.Function for exactly this shape: "
-        "the library asks in each call whether the tensor is the same, what is trained, whether "
-        "there are hooks or autocast. The body of the hook in one function gained 4 of 40 "
-        "microseconds and was left out."
+        "An autograd.Function for exactly this shape replaces the three layers and runs its Python "
+        f"once. {_COLD}: the library asks in each call whether the tensor is the same, what is "
+        "trained, whether there are hooks or autocast. The body of the hook in one function, and A "
+        "and B taken apart late, gained little and were left out; fewer views and fewer inputs of "
+        "the autograd functions gained more and stay."
     ),
     "hand-16": (
-        "Within the noise. A call is a dozen operations of microseconds here, and Python around "
-        "them counts."
+        "A call is a dozen operations of microseconds here, and Python around them counts: in 12 "
+        "layers of 16 tokens LoRA is at {deep_step_16} of PEFT's overhead, by hand at "
+        "{deep_step_16_hand}."
     ),
     "named": (
         "At a rank of 76 the products are the overhead, and three quarters of it are their "
-        "FLOPs. At r = 4 these families are at 0.34 to 0.51."
+        "FLOPs. At r = 4 these families are at {named_4}."
     ),
     "step": (
         "A step of 0.75 s in which all adapters are 2 to 5 % of the floor: the difference is "
@@ -63,7 +72,7 @@ REASONS: dict[str, str] = {
     ),
     "growth": (
         "Within what such an exponent differs by: PEFT's own, which does the same in every "
-        "layer, comes out at 1.17 in the same run."
+        "layer, comes out at {growth_peft} in the same run."
     ),
     "trees": (
         "The cost is a sum of FLOPs and bytes at fixed speeds, and batched products of thin "
@@ -72,16 +81,17 @@ REASONS: dict[str, str] = {
         "array) gained nothing in the mean or lost it elsewhere."
     ),
     "inference": (
-        "Within the noise at 128 tokens, where hand-written code is at 0.71. At 394 tokens it is "
-        "0.46 to 0.56, by hand 0.37 to 0.43. Merged, nothing is left."
+        "One layer pays for opening and closing the forward. At 128 tokens the families are at "
+        "{inference_128}, by hand at {inference_128_hand}; at 394 at {inference_394}, by hand at "
+        "{inference_394_hand}. In 12 layers of 394 tokens LoRA is at {deep_inference_394}, hooks "
+        "that do the products and ask nothing at {deep_inference_394_products}. Merged, nothing is "
+        "left."
     ),
     "inference-4": (
-        "Four rows: a call is a few operations of microseconds, and hand-written code is at 1.09 "
-        "for LoRA and 2.89 for this family, which computes its parts of A and B in each forward "
-        "where ours keeps them. Profiled at width 32, where products cost little, our overhead is "
-        "0.70 of PEFT's (plain autograd by hand: 0.72): a quarter of it are the operations, an "
-        "eighth is torch calling hooks, a fifth is opening and closing the forward, with the "
-        "question whether cores have changed, and two fifths are what each hook has to ask and "
-        "look up. Merged, nothing is left."
+        "Four rows: a call is a few operations of microseconds. In 12 layers LoRA is at "
+        "{deep_inference_4}, by hand at {deep_inference_4_hand}; hooks that do the products with A "
+        "and B at hand and ask nothing are at {deep_inference_4_products}, about the least that "
+        f"hooks can reach. {_COLD}. Written in one function, all that a hook has to ask took "
+        "less and did not reach the goal. Merged, nothing is left."
     ),
 }

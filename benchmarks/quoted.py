@@ -1,0 +1,110 @@
+"""The numbers that the reasons for a missed figure quote, from the kept results.
+
+Knows no tensor library: the documentation imports it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["quoted"]
+
+Row = Mapping[str, Any]
+Results = Mapping[str, Mapping[str, Any]]
+
+
+def quoted(results: Results) -> Mapping[str, str]:
+    """Every quoted number by name; what was not measured is a question mark.
+
+    >>> quoted({})["group_4"]
+    '?'
+    """
+    found: dict[str, str] = defaultdict(lambda: "?")
+    for numbers in (_group, _inference, _parts, _growth):
+        found.update(numbers(results))
+    return found
+
+
+def _span(values: Iterable[float | None], write: Callable[[float], str] | None = None) -> str:
+    """From the least to the greatest, as they are written.
+
+    >>> _span([0.5, 0.251]), _span([0.4])
+    ('0.25 to 0.50', '0.40')
+    """
+    write = write or (lambda value: f"{value:.2f}")
+    known = sorted(value for value in values if value is not None)
+    if not known:
+        return "?"
+    least, most = write(known[0]), write(known[-1])
+    return least if least == most else f"{least} to {most}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}"
+
+
+def _rows(results: Results, name: str, **wanted: Any) -> list[Row]:
+    rows = results.get(name, {}).get("rows", ())
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def _hand(row: Row, key: str) -> float | None:
+    """The better one of the two that are written by hand."""
+    sides = [side[key]["minima"] for name, side in row["sides"].items() if name.startswith("hand")]
+    known = [value for value in sides if value is not None]
+    return min(known) if known else None
+
+
+def _ours(row: Row, key: str) -> float | None:
+    value: float | None = row["sides"]["tenslora"][key]["minima"]
+    return value
+
+
+def _group(results: Results) -> Iterator[tuple[str, str]]:
+    unit = _rows(results, "group", width=768, tokens=394, mode="step")
+    thin = [r for r in unit if r["rank"] == 4]
+    thin = [r for r in thin if r["family"] == "lora" or r["family"].startswith("tenslora")]
+    yield "group_4", _span(_ours(r, "of_peft") for r in thin)
+    yield "group_4_hand", _span(_hand(r, "of_peft") for r in thin)
+    yield "over_4", _span((_ours(r, "overhead") for r in thin), _percent)
+    yield "over_4_hand", _span((_hand(r, "overhead") for r in thin), _percent)
+    yield "bound_4", _span((r["bound"] for r in thin), _percent)
+    core = [r for r in unit if r["family"] == "tenslora.att_qkv_depth" and r["rank"] == 16]
+    yield "core", _span((_ours(r, "overhead") for r in core), _percent)
+    yield "core_hand", _span((_hand(r, "overhead") for r in core), _percent)
+    equal = [r for r in unit if not isinstance(r["rank"], int)]
+    yield "equal_hand", _span(_hand(r, "of_peft") for r in equal)
+    named = [r for r in unit if r["family"] in ("lora", "lotr", "fact_tt", "fact_tk", "metatt4")]
+    named += [r for r in unit if r["family"] == "lorta"]
+    yield "named_4", _span(_ours(r, "of_peft") for r in named if r["rank"] == 4)
+    many = _rows(results, "group", width=768, tokens=8192, mode="step")
+    yield "group_8192", _span(_ours(r, "of_peft") for r in many)
+
+
+def _inference(results: Results) -> Iterator[tuple[str, str]]:
+    rows = _rows(results, "group", width=768, mode="inference")
+    for tokens in (4, 128, 394):
+        found = [row for row in rows if row["tokens"] == tokens]
+        yield f"inference_{tokens}", _span(_ours(r, "of_peft") for r in found)
+        yield f"inference_{tokens}_hand", _span(_hand(r, "of_peft") for r in found)
+
+
+def _parts(results: Results) -> Iterator[tuple[str, str]]:
+    """LoRA's overhead in many layers, in parts of PEFT's, and the microseconds of each layer."""
+    for row in _rows(results, "parts", family="lora"):
+        sides, case = row["sides"], f"{row['mode']}_{row['tokens']}"
+        names = {"tenslora": "", "hand": "_hand", "products in hooks": "_products"}
+        for side, ending in names.items():
+            if side in sides and sides["PEFT"]["many"] > 0:
+                part = sides[side]["many"] / sides["PEFT"]["many"]
+                yield f"deep_{case}{ending}", f"{part:.2f}"
+
+
+def _growth(results: Results) -> Iterator[tuple[str, str]]:
+    rows = _rows(results, "growth", axis="layers", side="PEFT")
+    yield "growth_peft", _span(row["exponent"] for row in rows)
+    deep = [r for r in results.get("growth", {}).get("against", ()) if r["layers"] == 48]
+    yield "deep_ours", _span((1e3 * r["ours"] for r in deep), lambda ms: f"{ms:,.0f}")
+    yield "deep_rebuilt", _span((r["rebuilt"] for r in deep), lambda s: f"{s:,.0f}")
