@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.quoted import quoted
+from benchmarks.quoted import NAMED, quoted
 from benchmarks.reasons import REASONS
 from benchmarks.results import load
 
@@ -160,9 +160,6 @@ def _small_rank(row: Row) -> bool:
     return _is_construction(row) and isinstance(row["rank"], int) and row["rank"] <= 16
 
 
-_NAMED = ("lotr", "fact_tt", "fact_tk", "lorta", "metatt4", "lora")
-
-
 def _of_hand(tokens: int) -> Callable[[Results], Reached | None]:
     def rows(results: Results) -> Iterator[tuple[float | None, str, float | None]]:
         for row in _group(results, tokens=tokens, width=768):
@@ -276,7 +273,7 @@ FIGURES: tuple[Figure, ...] = (
            _of_hand(394)),
     Figure("hand-16", "the same at 16 tokens", 1.15, _of_hand(16)),
     Figure("named", "LoTR, FacT, LoRTA, MetaTT, lora: overhead against PEFT LoRA's", 0.70,
-           _of_peft(lambda row: row["family"] in _NAMED)),
+           _of_peft(lambda row: row["family"] in NAMED)),
     Figure("step", "whole training step against PEFT LoRA's: every construction", 1.00,
            lambda r: _worst(_whole(_plain)(r))),
     Figure("step-mean", "the same: geometric mean", 0.97, lambda r: _mean(_whole(_plain)(r))),

@@ -9,7 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["quoted"]
+__all__ = ["NAMED", "quoted"]
+
+#: Published families that have a goal of their own.
+NAMED = ("lotr", "fact_tt", "fact_tk", "lorta", "metatt4", "lora")
 
 Row = Mapping[str, Any]
 Results = Mapping[str, Mapping[str, Any]]
@@ -76,11 +79,8 @@ def _group(results: Results) -> Iterator[tuple[str, str]]:
     yield "core_hand", _span((_hand(r, "overhead") for r in core), _percent)
     equal = [r for r in unit if not isinstance(r["rank"], int)]
     yield "equal_hand", _span(_hand(r, "of_peft") for r in equal)
-    named = [r for r in unit if r["family"] in ("lora", "lotr", "fact_tt", "fact_tk", "metatt4")]
-    named += [r for r in unit if r["family"] == "lorta"]
-    yield "named_4", _span(_ours(r, "of_peft") for r in named if r["rank"] == 4)
-    many = _rows(results, "group", width=768, tokens=8192, mode="step")
-    yield "group_8192", _span(_ours(r, "of_peft") for r in many)
+    named = [r for r in unit if r["rank"] == 4 and r["family"] in NAMED]
+    yield "named_4", _span(_ours(r, "of_peft") for r in named)
 
 
 def _inference(results: Results) -> Iterator[tuple[str, str]]:
@@ -92,7 +92,7 @@ def _inference(results: Results) -> Iterator[tuple[str, str]]:
 
 
 def _parts(results: Results) -> Iterator[tuple[str, str]]:
-    """LoRA's overhead in many layers, in parts of PEFT's, and the microseconds of each layer."""
+    """LoRA's overhead in many layers, in parts of PEFT's."""
     for row in _rows(results, "parts", family="lora"):
         sides, case = row["sides"], f"{row['mode']}_{row['tokens']}"
         names = {"tenslora": "", "hand": "_hand", "products in hooks": "_products"}
@@ -105,6 +105,3 @@ def _parts(results: Results) -> Iterator[tuple[str, str]]:
 def _growth(results: Results) -> Iterator[tuple[str, str]]:
     rows = _rows(results, "growth", axis="layers", side="PEFT")
     yield "growth_peft", _span(row["exponent"] for row in rows)
-    deep = [r for r in results.get("growth", {}).get("against", ()) if r["layers"] == 48]
-    yield "deep_ours", _span((1e3 * r["ours"] for r in deep), lambda ms: f"{ms:,.0f}")
-    yield "deep_rebuilt", _span((r["rebuilt"] for r in deep), lambda s: f"{s:,.0f}")

@@ -83,8 +83,7 @@ class Search:
 
     def at(self, step: int, energy: float) -> Fit:
         """A fit at one budget, until it keeps a part of the energy or has no prospect of it."""
-        network, frozen = self.family.network, self.family.frozen
-        ranks = fit_ranks(network, self._known, self.budget(step), frozen=frozen)
+        ranks = self._ranks(step)
         key = tuple(ranks.values())
         held = self.fits.get(key)
         if held is None or (held.energy < energy and not self._failed(key, energy)):
@@ -102,9 +101,10 @@ class Search:
         missed = [asked for asked in self.asked[key] if asked > held.energy]
         return bool(missed) and (held.converged or min(missed) <= energy)
 
-    def budget(self, step: int) -> int:
-        """The parameters of a step."""
-        return min(self.most, math.floor(self._least * RATIO**step))
+    def _ranks(self, step: int) -> dict[str, int]:
+        """The ranks of a step: those that its parameters pay for."""
+        budget = min(self.most, math.floor(self._least * RATIO**step))
+        return fit_ranks(self.family.network, self._known, budget, frozen=self.family.frozen)
 
     def keep(self, energy: float) -> Fit:
         """The smallest budget that was found to keep a part of the energy; the largest if none."""
@@ -115,8 +115,8 @@ class Search:
             middle = (low + high) // 2
             good = self.at(middle, energy).energy >= energy
             low, high = (low, middle) if good else (middle, high)
-        enough = [one for one in self.fits.values() if one.energy >= energy]
-        return min(enough, key=lambda one: (one.parameters, -one.energy))
+        kept = [one for one in self.fits.values() if one.energy >= energy]
+        return min(kept, key=lambda one: (one.parameters, -one.energy))
 
     @cached_property
     def last(self) -> int:
@@ -130,5 +130,4 @@ class Search:
         network, frozen = self.family.network, self.family.frozen
         if not frozen:
             return 0
-        ranks = fit_ranks(network, self._known, self.budget(step), frozen=frozen)
-        return count_parameters(network, {**self._known, **ranks}, frozen)[1]
+        return count_parameters(network, {**self._known, **self._ranks(step)}, frozen)[1]
