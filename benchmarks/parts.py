@@ -9,8 +9,7 @@ that do nothing, and, without gradients, hooks that do only the products, with A
 from __future__ import annotations
 
 import argparse
-import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from benchmarks.group import stepper
 from benchmarks.hand import FACTORS
 from benchmarks.results import save
 from benchmarks.sides import Side, make_side
-from benchmarks.timing import Times, race
+from benchmarks.timing import race
 
 __all__ = ["main", "measure"]
 
@@ -117,12 +116,13 @@ def measure(
     for count in layers:
         case = stack_case(count, width, tokens)
         sides = _sides(case, family, rank, train=train)
-        check_equal(case, [sides["hand"], sides["tenslora"]], tolerance)
+        equal = ("hand", "tenslora", "PEFT") if family == "lora" else ("hand", "tenslora")
+        check_equal(case, [sides[name] for name in equal], tolerance)
         if not train:
             _check_outputs(case, sides["products in hooks"], sides["tenslora"], tolerance)
         steps = {name: stepper(case, side, train=train) for name, side in sides.items()}
         times = race(steps, rounds, budget=budget)
-        found.append(dict(_beyond(times)))
+        found.append({name: 1e6 * times.beyond(name) for name in sides if name != "floor"})
         noises.append(times.noise())
     few, many = found
     return {
@@ -142,15 +142,6 @@ def _check_outputs(case: Case, side: Side, other: Side, tolerance: float) -> Non
     with torch.no_grad():
         for one, two in zip(case.run(side.model), case.run(other.model), strict=True):
             torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance)
-
-
-def _beyond(times: Times) -> Iterator[tuple[str, float]]:
-    """Microseconds beyond the floor: the median of the differences within each round."""
-    floor = times.seconds["floor"]
-    for side, seconds in times.seconds.items():
-        if side != "floor":
-            over = (a - b for a, b in zip(seconds, floor, strict=True))
-            yield side, 1e6 * statistics.median(over)
 
 
 def main(args: argparse.Namespace) -> None:

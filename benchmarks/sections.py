@@ -254,7 +254,8 @@ def _growth(kept: Mapping[str, Any]) -> str:
     ]
     head = ["stack", "family", "our part, ms", "rebuilding, ms", "times"]
     return (
-        "The part of a step beyond the frozen model, and the slope of its logarithm.\n\n"
+        "The part of a step beyond the frozen model (the median over the rounds), and the slope of "
+        "its logarithm.\n\n"
         + table(["growing", "side", "ms", "exponent"], lines)
         + "\n\nThe same part against rebuilding the tensor at every site (timed at one site, times "
         "the number of sites):\n\n" + table(head, against)

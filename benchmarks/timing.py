@@ -43,6 +43,11 @@ class Times:
         found = self.ratio(side, floor)
         return Ratio(found.minima - 1, found.paired - 1)
 
+    def beyond(self, side: str, floor: str = "floor") -> float:
+        """Seconds that a side takes beyond the floor: the median of what each round differs by."""
+        pairs = zip(self.seconds[side], self.seconds[floor], strict=True)
+        return statistics.median(a - b for a, b in pairs)
+
     def part(self, side: str, other: str, floor: str = "floor") -> Ratio:
         """The overhead of ``side`` over the overhead of ``other``.
 

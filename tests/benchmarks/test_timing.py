@@ -49,6 +49,7 @@ def test_both_statistics_are_told_apart():
     times = Times({"floor": [1.0, 2.0, 4.0], "ours": [1.5, 2.2, 4.4]})
     assert times.ratio("ours", "floor").minima == pytest.approx(1.5)
     assert times.ratio("ours", "floor").paired == pytest.approx(1.1)
+    assert times.beyond("ours") == pytest.approx(0.4)  # of 0.5, 0.2 and 0.4
 
 
 def test_an_exponent_is_a_slope_of_logarithms():
