@@ -21,6 +21,11 @@ _PARALLEL = (
     {"gate_proj", "up_proj", "w1", "w3", "wi_0", "wi_1"},
 )
 
+#: Modules whose keys and values read what another part of the model gave, and their queries.
+_CROSS = {"EncDecAttention", "encoder_attn", "crossattention", "cross_attention", "cross_attn"}
+_CROSS |= {"attn2"}
+_QUERIES = {"q", "query", "q_proj", "q_lin", "query_proj", "to_q"}
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -146,9 +151,12 @@ def input_key(site: Site) -> tuple[object, ...]:
     True
     >>> input_key(Site("h.0.attn.q_proj")) == input_key(Site("h.1.attn.k_proj"))
     False
+    >>> input_key(Site("h.0.encoder_attn.q_proj")) == input_key(Site("h.0.encoder_attn.k_proj"))
+    False
     """
     parent, _, last = site.path.rpartition(".")
     for number, names in enumerate(_PARALLEL):
         if last in names:
-            return parent, number, site.columns
+            asks = last in _QUERIES and not _CROSS.isdisjoint(parent.split("."))
+            return parent, number, asks, site.columns
     return site.path, site.columns

@@ -139,16 +139,23 @@ def saved_bound(adapter: Adapter, tokens: int) -> int:
 
 
 def _joined(adapter: Adapter) -> int:
-    """Bytes of the A of several banks that are laid below each other, for they meet one x."""
+    """Bytes of A that are copied below each other, for they meet one x.
+
+    Those of one bank are where its groups are of different lengths, and those of several banks.
+    """
     met: dict[Hashable, dict[Bank, int]] = {}
+    copied = 0
     for bank in adapter.banks.values():
         layout = bank.layout
         if layout is None:
             continue
+        if not layout.blocks:
+            together = sum(len(row) for row in layout.rows if len(row) > 1)
+            copied += _itemsize(bank) * bank.width * layout.rank * together
         for site, place in zip(bank.sites, layout.places, strict=True):
             rows = layout.rank * len(layout.rows[place.group])
             met.setdefault(input_key(site), {})[bank] = _itemsize(bank) * bank.width * rows
-    return sum(sum(sizes.values()) for sizes in met.values() if len(sizes) > 1)
+    return copied + sum(sum(sizes.values()) for sizes in met.values() if len(sizes) > 1)
 
 
 def _itemsize(bank: Bank) -> int:

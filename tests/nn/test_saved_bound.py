@@ -36,14 +36,18 @@ class Block(nn.Module):
 def over_the_floor(family, narrow=WIDTH, tokens=TOKENS):
     """An adapter, and the bytes that autograd keeps more than with the adapter switched off.
 
-    Storages are counted once, parameters and the input of the model not at all. The first biases
-    are trained, so that activations have gradients either way.
+    The first biases are trained, so that activations have gradients either way.
     """
     model = nn.Sequential(*(Block(narrow) for _ in range(LAYERS)))
     adapter = tl.attach(model, family, targets=["q", "k", "v"], ranks=RANK)
     for layer in (model[0].q, model[0].k, model[0].v):
         layer.bias.requires_grad_(True)
-    x = torch.randn(4, tokens // 4, WIDTH)
+    return adapter, kept_by(adapter, torch.randn(4, tokens // 4, WIDTH))
+
+
+def kept_by(adapter, x):
+    """Storages are counted once, parameters and the input of the model not at all."""
+    model = adapter.model
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), x)}
     kept = []
     for context in (adapter.disabled(), nullcontext()):
@@ -59,7 +63,7 @@ def over_the_floor(family, narrow=WIDTH, tokens=TOKENS):
             out = model(x)
         kept.append(sum(size for place, size in found.items() if place not in own))
         del out
-    return adapter, kept[1] - kept[0]
+    return kept[1] - kept[0]
 
 
 #: Each construction in two factorisations, and one of each way to run.
@@ -107,6 +111,34 @@ def test_a_token_takes_what_the_formula_needs(family):
     adapter, _ = over_the_floor(family)
     a_token = (saved_bound(adapter, TOKENS) - saved_bound(adapter, TOKENS - 1)) // 4
     assert a_token == BY_HAND[family]
+
+
+class Decoder(nn.Module):
+    """Keys and values read what an encoder gave."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(WIDTH, WIDTH)
+        self.encoder_attn = nn.ModuleDict(
+            {name: nn.Linear(WIDTH, WIDTH) for name in ("q_proj", "k_proj", "v_proj")}
+        )
+
+    def forward(self, x):
+        read = self.encoder(x)
+        inputs = {"q_proj": x.sin(), "k_proj": read, "v_proj": read}
+        return sum(self.encoder_attn[name](given) for name, given in inputs.items())
+
+
+def test_queries_of_cross_attention_meet_their_own_a_alone():
+    model = nn.ModuleList([Decoder()])
+    model.forward = lambda x: model[0](x)
+    adapter = tl.attach(model, "lora", targets=["q_proj", "k_proj", "v_proj"], ranks=RANK)
+    model[0].encoder.bias.requires_grad_(True)
+    kept = kept_by(adapter, torch.randn(4, TOKENS // 4, WIDTH))
+    # by hand: x with x A of the query, what the encoder gave with those of key and value; and the A
+    # of these two, as one matrix
+    by_hand = 4 * (TOKENS * (2 * WIDTH + 3 * RANK) + 2 * RANK * WIDTH)
+    assert kept <= saved_bound(adapter, TOKENS) == by_hand
 
 
 @pytest.mark.parametrize("rank", [4, 16])
