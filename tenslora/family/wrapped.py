@@ -235,14 +235,17 @@ class WrappedBound:
         ----------
         tokens, optimizer : as there.
         itemsize : as there; the model has numbers of that size too.
-        inputs : which input each weight reads, as there: the experts of a router read one.
+        inputs : which input each weight reads, as there: the experts of a router read one. Weights
+            that the equation does not tell apart read one each of their own, unless as many are
+            named as there are weights, those of one that it tells apart together.
 
         Raises
         ------
         SizeError
             E212 for an optimiser that is not known, or tokens that are no count.
         PlanError
-            E403 for another number of inputs than of weights that the equation tells apart.
+            E403 for a number of inputs that is neither that of the weights nor that of those which
+            the equation tells apart.
 
         Examples
         --------

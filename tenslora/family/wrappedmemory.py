@@ -63,7 +63,8 @@ def kept_of(bound: WrappedBound, inputs: Sequence[Hashable] | None = None) -> Ke
     Raises
     ------
     PlanError
-        E403 for another number of inputs than of weights that the equation tells apart.
+        E403 for a number of inputs that is neither that of the weights nor that of those which the
+        equation tells apart.
 
     Examples
     --------
@@ -73,20 +74,27 @@ def kept_of(bound: WrappedBound, inputs: Sequence[Hashable] | None = None) -> Ke
     Kept(once=48, per_token=50)
     """
     wrapper, inside, places = bound.wrapped.wrapper, bound.bound, _places(bound)
-    if inputs is not None and len(inputs) != places:
-        what = f"inputs names {len(inputs)} inputs, and {wrapper} has {places} weights to read them"
-        if bound.weights > places:
-            what += f": its equation does not tell all {bound.weights} apart"
-        raise PlanError("E403", what, advice=f"Give {places}, one for each that it tells apart.")
-    every = None if inputs is None else _for_each_site(bound, inputs)
+    every = None
+    if inputs is not None:
+        if len(inputs) not in (places, bound.weights) or len(inputs) % places:
+            what = f"inputs names {len(inputs)} inputs, and {wrapper} has {bound.weights} weights"
+            advice = "Give one for each."
+            if bound.weights > places:
+                what += f", of which its equation tells {places} apart"
+                advice = f"Give {bound.weights}, those of one that it tells apart together"
+                advice += f", or {places}."
+            raise PlanError("E403", what, advice=advice)
+        every = _for_each_site(bound, inputs)
     shared = shared_inputs(inside, every)
     if shared is None:
         shared = tuple(site for site in inside.network.sites if site == "proj")
     if wrapper.over:
         shared = (*shared, wrapper.over)
     found = KEPT[wrapper.name](bound, inside.plan(shared=shared), every)
-    # matrices of the model that are tied by the equation run it as often as there are of them
-    return Kept(found.once, found.per_token * bound.weights // places)
+    # weights that the equation does not tell apart run it as often as there are of them, where they
+    # are not named one by one
+    named = places if inputs is None else len(inputs)
+    return Kept(found.once, found.per_token * bound.weights // named)
 
 
 def _places(bound: WrappedBound) -> int:
@@ -96,36 +104,38 @@ def _places(bound: WrappedBound) -> int:
 
 
 def _for_each_site(bound: WrappedBound, inputs: Sequence[Hashable]) -> list[Hashable]:
-    """The input of each site of the equation: the experts of a weight read one."""
+    """The inputs of each site of the equation: the experts of a weight read one."""
     sizes, names = bound.bound.sizes, bound.bound.network.sites
-    over = bound.wrapped.wrapper.over
+    over, times = bound.wrapped.wrapper.over, len(inputs) // _places(bound)
     weights = itertools.product(*(range(sizes[name]) for name in names if name != over))
-    known = dict(zip(weights, inputs, strict=True))
-    places = itertools.product(*(range(sizes[name]) for name in names))
-    return [
-        known[tuple(n for name, n in zip(names, place, strict=True) if name != over)]
-        for place in places
-    ]
+    known = {place: inputs[n * times : (n + 1) * times] for n, place in enumerate(weights)}
+    found: list[Hashable] = []
+    for place in itertools.product(*(range(sizes[name]) for name in names)):
+        found += known[tuple(n for name, n in zip(names, place, strict=True) if name != over)]
+    return found
 
 
 def _dora(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) -> Kept:
     """W0 x and W x, which the row scales multiply; of these s - 1, s and the norms."""
     out = slot_size(bound.bound.network.output, bound.bound.sizes)
     of_cores = saved_per_token(plan, inputs) + updates_per_token(plan, inputs)
-    return Kept(saved_once(plan) + 3 * out * bound.weights, of_cores + out * _places(bound))
+    counted = _places(bound) if inputs is None else len(inputs)
+    return Kept(saved_once(plan) + 3 * out * bound.weights, of_cores + out * counted)
 
 
 def _hira(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) -> Kept:
     """x, and W0 * W of every weight, a matrix; and what W was made of."""
     network = bound.bound.network
     matrix = slot_size((*network.output, *network.input), bound.bound.sizes)
-    once = saved_by_dense(plan, inputs) + matrix * bound.weights
+    once = saved_by_dense(plan, inputs, bound.weights) + matrix * bound.weights
     return Kept(once, inputs_per_token(plan, inputs))
 
 
 def _router(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) -> Kept:
     """x, which the gate reads, the weight of each expert, and what each expert makes of x."""
     experts = bound.bound.sizes[bound.wrapped.wrapper.over] * _places(bound)
+    if inputs is not None:
+        experts = len(inputs)  # of every expert of each weight
     of_cores = saved_per_token(plan, inputs) + updates_per_token(plan, inputs)
     of_gate = 0 if reads_input(plan) else inputs_per_token(plan, inputs)
     return Kept(saved_once(plan), of_cores + of_gate + experts)

@@ -39,12 +39,13 @@ def saved_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int
     ----------
     plan : the plan.
     inputs : which input each site reads, equal for the same, in the order of the site indices, the
-        last fastest. By default sites that differ in shared site indices alone read one.
+        last fastest. By default sites that differ in shared site indices alone read one. Where each
+        site stands for several weights, those of all, the ones of a site together.
 
     Raises
     ------
     PlanError
-        E403 for another number of inputs than of sites.
+        E403 for a number of inputs that is no multiple of that of the sites.
 
     Examples
     --------
@@ -53,6 +54,9 @@ def saved_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int
     >>> n = parse("W[layer proj out in] = B[layer proj out r] A[layer r in]")
     >>> sizes = {"layer": 2, "proj": 3, "out": 8, "in": 8, "r": 2}
     >>> saved_per_token(make_plan(n, sizes, shared=["proj"]))  # 2 x 8 of x, 2 x 2 of h
+    20
+    >>> tied = make_plan(parse("W[out in] = B[out r] A[r in]"), sizes)
+    >>> saved_per_token(tied, ["x", "x", "y"])  # three weights that are one: 8 + 2 of x and of y
     20
     """
     readers = _Readers(plan, inputs)
@@ -109,7 +113,7 @@ def updates_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> i
     """Count the numbers of W x for one token through all sites, what several share once.
 
     Sites share it that read one input and differ in site indices that no core of the plan's one
-    chain carries; a plan that runs as x A B makes it for each.
+    chain carries, and so do weights that are one; a plan that runs as x A B makes it for each.
 
     Examples
     --------
@@ -120,19 +124,23 @@ def updates_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> i
     >>> updates_per_token(make_plan(n, sizes, shared=["proj"]))  # 2 x 3 x 4
     24
     """
+    readers = _Readers(plan, inputs)
     single = not (plan.normal and plan.product is not None) and len(plan.chains) == 1
-    carried = plan.chains[0].stages[-1].varies if single else plan.network.sites
-    return _Readers(plan, inputs).count(carried) * entries(plan.network.output, plan.sizes)
+    made = readers.count(plan.chains[0].stages[-1].varies) if single else readers.weights
+    return made * entries(plan.network.output, plan.sizes)
 
 
-def saved_by_dense(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int:
-    """Count the numbers that making W of every site as a matrix keeps.
+def saved_by_dense(
+    plan: Plan, inputs: Sequence[Hashable] | None = None, weights: int | None = None
+) -> int:
+    """Count the numbers that making W of every weight as a matrix keeps.
 
     A plan that runs as x A B multiplies its matrices, another one runs on the identity.
 
     Parameters
     ----------
     plan, inputs : as in :func:`saved_per_token`; the A of sites that read one x lie together.
+    weights : how many there are; by default as many as sites.
 
     Examples
     --------
@@ -143,7 +151,7 @@ def saved_by_dense(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int:
     160
     """
     width = entries(plan.network.input, plan.sizes)
-    each = _Readers(plan, range(entries(plan.network.sites, plan.sizes)))
+    each = _Readers(plan, range(weights or entries(plan.network.sites, plan.sizes)))
     run = _Run(plan, width, each, trained=False)
     if plan.normal and plan.product is not None:
         run.keep(*_factors(run, plan, plan.product, _Readers(plan, inputs)))
@@ -165,7 +173,7 @@ def shared_sites(
     Raises
     ------
     PlanError
-        E403 for another number of inputs than of sites.
+        E403 for a number of inputs that is no multiple of that of the sites.
 
     Examples
     --------
@@ -177,22 +185,25 @@ def shared_sites(
     places = _places(network, sizes, inputs)
     found = []
     for n, site in enumerate(network.sites):
-        rest = {(*place[:n], *place[n + 1 :]): x for place, x in places}
-        if all(rest[(*place[:n], *place[n + 1 :])] == x for place, x in places):
+        rest = {(*place[:n], *place[n + 1 :]): xs for place, xs in places}
+        if all(rest[(*place[:n], *place[n + 1 :])] == xs for place, xs in places):
             found.append(site)
     return tuple(found)
 
 
 def _places(
     network: Network, sizes: Mapping[str, int], inputs: Sequence[Hashable]
-) -> list[tuple[tuple[int, ...], Hashable]]:
-    """Each site's place on the site indices, with its input."""
+) -> list[tuple[tuple[int, ...], tuple[Hashable, ...]]]:
+    """Each site's place on the site indices, with its input, or those of the weights that it is."""
     count = entries(network.sites, sizes)
-    if len(inputs) != count:
+    times, rest = divmod(len(inputs), count)
+    if rest or not times:
         what = f"inputs names {len(inputs)} inputs, and {network} has {count} sites"
-        raise PlanError("E403", what, advice="Give one for each site.")
+        advice = "Give one for each site, or for each weight, those of a site together."
+        raise PlanError("E403", what, advice=advice)
     every = itertools.product(*(range(sizes[site]) for site in network.sites))
-    return list(zip(every, inputs, strict=True))
+    groups = (tuple(inputs[n : n + times]) for n in range(0, len(inputs), times))
+    return list(zip(every, groups, strict=True))
 
 
 class _Readers:
@@ -200,7 +211,17 @@ class _Readers:
 
     def __init__(self, plan: Plan, inputs: Sequence[Hashable] | None) -> None:
         self.plan, self.varying = plan, frozenset(plan.problem.varying())
-        self.places = None if inputs is None else _places(plan.network, plan.sizes, inputs)
+        self.places: list[tuple[tuple[int, ...], Hashable]] | None = None
+        if inputs is not None:
+            grouped = _places(plan.network, plan.sizes, inputs)
+            self.places = [(place, x) for place, xs in grouped for x in xs]
+
+    @property
+    def weights(self) -> int:
+        """How many weights there are, whatever they share."""
+        if self.places is None:
+            return entries(self.varying.union(self.plan.network.sites), self.plan.sizes)
+        return len(self.places)
 
     def count(self, carried: Iterable[str] = ()) -> int:
         """Of what depends on the input and on some site indices."""
