@@ -20,7 +20,7 @@ _LARGEST_MATRIX, _MOST_NUMBERS = 3000, 2**26
 #: the diagonal of the triangle falls by no more than this.
 _LARGE, _WELL = 32, 1e-5
 _FLOOR = 1e-14  # an error of rounding
-_LITTLE = 1e-12  # a step of conjugate gradients that lowers the squared error by less is the last
+_LITTLE = 1e-14  # a step of conjugate gradients that lowers the squared error by less is the last
 _SETTLED = 3  # sweeps after which gains tell what is to come
 
 

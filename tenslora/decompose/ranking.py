@@ -147,7 +147,7 @@ def keep_energy(
     family, target, sizes, sweeps : as for :func:`fit`; the ranks are found by quicker fits.
     energy : the part of the squared norm that is to stay, such as 0.99.
     most : parameters at which a search ends; by default twice those of LoRA of the updates' own
-        ranks. A search also ends where frozen cores hold 20 million numbers. The cores of a tree
+        ranks. A search also ends where frozen cores hold 2 million numbers. The cores of a tree
         need none.
 
     Raises
@@ -166,7 +166,7 @@ def keep_energy(
     {'r': 2}
     """
     family = resolve(family)
-    (quick,) = keep_energies(family, target, [energy], sizes=sizes, most=most)
+    (quick,), search = _keep(family, target, [energy], sizes, most)
     ranks = quick.bound.ranks
     found = fit(family, target, ranks, sizes=sizes, sweeps=sweeps, starts=1)
     found = found if found.error <= quick.error else quick
@@ -174,7 +174,12 @@ def keep_energy(
         held = " ".join(f"{bond}={rank}" for bond, rank in found.bound.ranks.items())
         what = f"{family.label} keeps {100 * found.energy:.3g} % of the energy at {held}, "
         what += f"{found.parameters:,} parameters, and {100 * energy:g} % is wanted"
-        raise FitError("E904", what, advice="Search further: most=..., or take another family.")
+        advice = "Search further: most=..., or take another family."
+        if search is not None and search.ends_at_frozen:
+            frozen = found.bound.frozen_parameters
+            what += f"; its frozen cores, of {frozen:,} numbers, end the search"
+            advice = "Fit it at ranks of your choice, or take another family."
+        raise FitError("E904", what, advice=advice)
     return found
 
 
@@ -192,6 +197,17 @@ def keep_energies(
     ends too soon gives its largest fit: look at its energy. The smallest part comes first: where
     it is out of reach, so are the others.
     """
+    return _keep(family, target, energies, sizes, most)[0]
+
+
+def _keep(
+    family: Family,
+    target: ArrayLike,
+    energies: Sequence[float],
+    sizes: Mapping[str, int] | None,
+    most: int | None,
+) -> tuple[list[Fit], Search | None]:
+    """See :func:`keep_energies`; with the search, if there was one."""
     for energy in energies:
         number = isinstance(energy, (int, float)) and not isinstance(energy, bool)
         if not number or not 0.0 < energy < 1.0:
@@ -200,12 +216,12 @@ def keep_energies(
     array = check_target(target)
     if has_spectra(family):
         spectra = bond_spectra(family, array, sizes=sizes)
-        return [_by_spectra(family, array, part, spectra, sizes) for part in energies]
+        return [_by_spectra(family, array, part, spectra, sizes) for part in energies], None
     limit = enough(array) if most is None else most
     finish = max(energies) > _SWEPT
     search = Search(family, array, sizes or {}, limit, 20 if finish else _SEARCH_SWEEPS, finish)
     found = {part: search.keep(part) for part in sorted(energies)}
-    return [found[part] for part in energies]
+    return [found[part] for part in energies], search
 
 
 def _by_spectra(

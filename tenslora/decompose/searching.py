@@ -32,7 +32,7 @@ RATIO = 1.1
 _LAST = 2e-3
 
 #: Numbers in frozen cores at which a search ends.
-MOST_FROZEN = 20_000_000
+MOST_FROZEN = 2_000_000
 
 
 def enough(array: Array) -> int:
@@ -121,10 +121,19 @@ class Search:
     @cached_property
     def last(self) -> int:
         """The number of the last step: the most parameters, or frozen cores that can be held."""
-        last = max(0, math.ceil(math.log(self.most / self._least, RATIO)))
+        last = self._last_paid
         while last > 0 and self._held_frozen(last) > MOST_FROZEN:
             last -= 1
         return last
+
+    @property
+    def ends_at_frozen(self) -> bool:
+        """Whether frozen cores, not parameters, end the search."""
+        return self.last < self._last_paid
+
+    @property
+    def _last_paid(self) -> int:
+        return max(0, math.ceil(math.log(self.most / self._least, RATIO)))
 
     def _held_frozen(self, step: int) -> int:
         network, frozen = self.family.network, self.family.frozen

@@ -164,6 +164,12 @@ def test_a_search_ends_where_frozen_cores_grow_too_large(monkeypatch):
     trained, frozen = map(int, said.groups())
     assert frozen <= 9 * 3
     assert trained == 4 * (5 + frozen // 9)
+    family, array, sizes = NOISE.read_by(tl.resolve("vera"))
+    with pytest.raises(FitError) as info:  # more parameters would not help
+        keep_energy(family, array, 0.999, sizes=sizes)
+    assert f"its frozen cores, of {frozen} numbers, end the search\n  Fit it at" in str(info.value)
+    with pytest.raises(FitError, match=r"is wanted\n  Search further: most=\.\.\."):
+        keep_energy(family, array, 0.999, sizes=sizes, most=trained - 1)
 
 
 def test_cores_from_weights_have_no_place_in_updates():

@@ -110,7 +110,7 @@ def test_cp_is_tried_from_drawn_numbers_and_from_eigenvectors(seed, energy, enou
 TWO = "W[layer out in] = B[layer out r] A[r in] + D[out s] C[s r] A[r in]"
 
 
-@pytest.mark.parametrize("scale", [300.0, 1000.0])
+@pytest.mark.parametrize("scale", [300.0, 1000.0, 10000.0])
 def test_a_core_in_two_terms_is_solved_as_lstsq_would(scale):
     """Rows of A of very different length: the small ones come after steps that gain little."""
     family = tl.family(TWO, init={"B": "zeros", "D": "zeros"})
@@ -125,4 +125,4 @@ def test_a_core_in_two_terms_is_solved_as_lstsq_would(scale):
     matrix = (found.cores["B"] + found.cores["D"] @ found.cores["C"]).reshape(36, 3)
     wanted = target.reshape(36, 10)
     best = wanted - matrix @ np.linalg.lstsq(matrix, wanted, rcond=None)[0]
-    assert found.error <= 1.01 * np.linalg.norm(best) / np.linalg.norm(wanted)
+    assert found.error <= 1.001 * np.linalg.norm(best) / np.linalg.norm(wanted)
