@@ -11,7 +11,7 @@ from tenslora.errors import SizeError, StateError
 from tenslora.family import binding
 from tenslora.family.bound import Bound
 from tenslora.family.scale import Scale, parse_scale
-from tenslora.family.settings import check_dropout, check_lr, known_cores
+from tenslora.family.settings import check_dropout, check_lr, check_mapping, known_cores
 from tenslora.family.start import check_start
 from tenslora.init import InitRule, WeightStart, parse_rule, parse_start, resolve_copies
 from tenslora.spec import Network, parse
@@ -383,8 +383,10 @@ def family(
     """
     network = equation if isinstance(equation, Network) else parse(equation)
     fixed = frozenset([frozen] if isinstance(frozen, str) else frozen)
-    for what, names in (("init", init or {}), ("frozen", fixed), ("lr", lr or {})):
-        known_cores(network, what, names)
+    for what, values in (("init", init or {}), ("lr", lr or {})):
+        check_mapping(network, what, values)
+        known_cores(network, what, values)
+    known_cores(network, "frozen", fixed)
     given = {core: parse_rule((init or {}).get(core, _DEFAULT_INIT)) for core in network.cores}
     rules = resolve_copies(given, network)
     if not starts_nonzero:

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Mapping
 from tenslora.errors import FamilyError
 from tenslora.spec import Network
 
-__all__ = ["check_dropout", "check_lr", "known_cores"]
+__all__ = ["check_dropout", "check_lr", "check_mapping", "known_cores"]
+
+
+def check_mapping(network: Network, what: str, values: object) -> None:
+    """Refuse one value where each core has its own: E301."""
+    if not isinstance(values, Mapping):
+        core = next(iter(network.cores), "A")
+        advice = f"Say it of each core: {what}={{{core!r}: {values!r}}}."
+        raise FamilyError("E301", f"{what} is {values!r}, not a mapping of cores", advice=advice)
 
 
 def known_cores(network: Network, what: str, names: Iterable[str]) -> None:

@@ -31,6 +31,8 @@ def test_defaults():
     ("settings", "code", "parts"),
     [
         ({"init": {"b": "zeros"}}, "E301", ["init names 'b'", "Did you mean 'B'?"]),
+        ({"init": "zeros"}, "E301", ["init is 'zeros', not a mapping", "init={'B': 'zeros'}."]),
+        ({"lr": 2.0}, "E301", ["lr={'B': 2.0}."]),
         ({"frozen": ["Q"]}, "E301", ["The cores are B, A."]),
         ({"init": {"B": "zeros"}, "lr": {"B": 0}}, "E301", ["not a positive number"]),
         ({"init": {"B": "zero"}}, "E302", ["Did you mean zeros?"]),
