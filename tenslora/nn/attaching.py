@@ -23,6 +23,7 @@ from tenslora.nn.design import (
     trained_modules,
 )
 from tenslora.nn.registry import Registry, check_name, check_nesting, registry_of
+from tenslora.nn.shards import is_sharded
 from tenslora.nn.site import Site
 from tenslora.nn.starting import start_from_weights
 from tenslora.nn.wrappers import check_wrapped, start_wrapper
@@ -192,6 +193,11 @@ def make_banks(
 ) -> dict[str, Bank]:
     """Make the bank of each group, with its first values; the arguments are those of `build`."""
     check_planning(plan)
+    for site in design.sites:
+        if is_sharded(_weight(model, site)):
+            what = f"the weight of {site} lies in parts on several processes"
+            advice = "Attach first, then shard the model: its cores have to be in parts too."
+            raise AttachError("E522", what, advice=advice)
     weight = _weight(model, design.sites[0])
     wide = torch.promote_types(torch.float32, weight.dtype) if weight.is_floating_point() else None
     core_dtype = dtype or wide or torch.float32

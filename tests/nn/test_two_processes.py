@@ -115,6 +115,14 @@ def test_weights_in_parts_are_not_merged(way, spread):
             assert said.startswith("E513: the weight of blocks.0.q lies in parts on several proc")
 
 
+def test_a_model_is_sharded_with_its_adapter_not_before(spread):
+    for one in spread[1]:
+        assert one["late"]["error"] == (
+            "E522: the weight of blocks.0.q lies in parts on several processes\n"
+            "  Attach first, then shard the model: its cores have to be in parts too. False"
+        )
+
+
 def test_nothing_is_written_by_a_process_that_only_takes_part(tmp_path):
     _, adapter = two.make("lora")
     adapter.save(tmp_path / "a.safetensors", write=False)

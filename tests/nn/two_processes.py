@@ -32,7 +32,10 @@ FAMILIES = {
         init={"B": "zeros"},
         frozen=("A",),
     ),
+    "dora": "dora(lora)",
+    "hira": "hira(lora)",
 }
+PLAIN = ("lora", "tucker", "frozen")
 STEPS, ROWS, WIDTH = 4, 8, 12
 
 
@@ -91,7 +94,7 @@ def train(model: nn.Module, adapter: tl.Adapter, rank: int = 0, count: int = 1) 
 
 @dataclass(frozen=True)
 class Way:
-    """How a run is spread over processes."""
+    """How a run is spread over processes: ``linears`` is FSDP2 of each layer alone."""
 
     family: str
     spread: str
@@ -103,7 +106,8 @@ class Way:
 
 
 RUNS = [
-    *(Way(family, spread) for spread in ("ddp", "fsdp2") for family in FAMILIES),
+    *(Way(family, spread) for spread in ("ddp", "fsdp2") for family in PLAIN),
+    *(Way(family, spread) for spread in ("ddp", "linears") for family in ("dora", "hira")),
     *(Way("tucker", spread, again=True) for spread in ("ddp", "fsdp2")),
 ]
 
@@ -116,8 +120,20 @@ def spread(model: Model, way: Way) -> nn.Module:
 
     mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     for block in model.blocks:
-        fully_shard(block, mesh=mesh)
+        for module in block.children() if way.spread == "linears" else [block]:
+            fully_shard(module, mesh=mesh)
     return fully_shard(model, mesh=mesh)
+
+
+def attach_late() -> str:
+    """What is said to who attaches after sharding."""
+    model = Model().double()
+    spread(model, Way("lora", "fsdp2"))
+    try:
+        tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2)
+    except tl.TensloraError as error:
+        return f"{error} {hasattr(model, 'tenslora')}"
+    return ""
 
 
 def run(way: Way, folder: Path) -> dict[str, object]:
@@ -164,6 +180,7 @@ def main(folder: Path, rank: int) -> None:
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
     )
     found = {way.name: run(way, folder) for way in RUNS}
+    found["late"] = {"error": attach_late()}
     (folder / f"found-{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
