@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tenslora.errors import StateError
 from tenslora.nn.bank import Bank
 from tenslora.nn.halves import Halves
 from tenslora.nn.site import Site
 from tenslora.nn.spans import view
 from tenslora.nn.wrappers import Runner, runner_of
 
-__all__ = ["ExactBank", "Piece", "cannot_overflow", "is_finite", "merged_weight"]
+__all__ = ["ExactBank", "Piece", "cannot_overflow", "check_finite", "is_finite", "merged_weight"]
 
 #: So many entries of a weight are merged at a time. On a CPU they stay in the cache.
 _ENTRIES = {"cpu": 2**18}
@@ -174,6 +176,13 @@ def _place(value: Tensor, site: Site) -> Tensor:
 def is_finite(tensor: Tensor) -> bool:
     """Whether every number is finite, in one pass."""
     return math.isfinite(_greatest(tensor))
+
+
+def check_finite(where: str | Path, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor of a checkpoint that has numbers that are not finite: E613."""
+    if not is_finite(tensor):
+        what = f"{where}: {name} has numbers that are not finite"
+        raise StateError("E613", what, advice="Training diverged: take an earlier checkpoint.")
 
 
 def _greatest(*tensors: Tensor) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tenslora.errors import AttachError, StateError
 from tenslora.nn import install
 from tenslora.nn.attaching import build
-from tenslora.nn.exact import is_finite
+from tenslora.nn.exact import check_finite
 from tenslora.nn.files import write_whole
 from tenslora.nn.record import Record, describe, make_design, read_record
 from tenslora.nn.registry import check_name, check_nesting, registry_of
@@ -325,7 +325,6 @@ def _read(
         if _digest(tensor) != record.digests[name]:
             what = f"{path}: {name} has not the digest that it was saved with"
             raise StateError("E614", what, advice="The file is broken: copy or save it again.")
-        if name.startswith("cores.") and not is_finite(tensor):
-            what = f"{path}: {name} has numbers that are not finite"
-            raise StateError("E613", what, advice="Training diverged: take an earlier checkpoint.")
+        if name.startswith("cores."):
+            check_finite(path, name, tensor)
     return tensors

@@ -20,6 +20,7 @@ from tenslora.nn import install
 from tenslora.nn.adapter import Adapter
 from tenslora.nn.attaching import build, draw_cores
 from tenslora.nn.design import Design, check_dropout
+from tenslora.nn.exact import check_finite
 from tenslora.nn.lora import trained_values
 from tenslora.nn.lorafile import read_config, read_tensors, trained_paths
 from tenslora.nn.record import FORMAT, Record, make_design, read_record
@@ -242,6 +243,7 @@ def _check_cores(model: nn.Module, design: Design, found: TunerCheckpoint) -> to
                 what += f"{tuple(tensor.shape)}, and floating-point numbers of {shape} are due"
                 raise StateError("E613", what, advice=_CHANGED)
             else:
+                check_finite(found.path, f"core {core} of {group.name}", tensor)
                 dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
 

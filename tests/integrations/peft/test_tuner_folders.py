@@ -305,6 +305,11 @@ def of_other_shape(folder):
     save_file({n: t[..., :-1].contiguous() for n, t in held.items()}, folder / WEIGHTS)
 
 
+def of_no_numbers(folder):
+    held = load_file(folder / WEIGHTS)
+    save_file({n: torch.full_like(t, torch.nan) for n, t in held.items()}, folder / WEIGHTS)
+
+
 def mapped(folder, **keys):
     found = json.loads((folder / SETTINGS).read_text())["site_map"]
     change(folder, site_map={**found, **keys})
@@ -330,6 +335,7 @@ SPOILT = {
         lambda f: with_more(f, "base_model.tenslora_9x9.A"), "E612: .*unknown tensor .*_9x9.A",
     ),
     "another shape": (of_other_shape, "E613: .*and floating-point numbers of"),
+    "no numbers": (of_no_numbers, "E613: .*core . of 12x12 has numbers that are not finite"),
 }  # fmt: skip
 
 
