@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tenslora.nn.ledger import Ledger
+from tenslora.nn.ledger import Ledger, lies_tall
 
 __all__ = [
     "Books",
@@ -22,7 +22,6 @@ __all__ = [
     "add_product",
     "find",
     "find_differentiable",
-    "lies_tall",
     "read_thin",
 ]
 
@@ -84,14 +83,20 @@ class Known(NamedTuple):
         """Whether the gradient of A x is wanted."""
         return self.wants_x or self.wants_dropped or self.wants_a
 
+    def wide(self, number: int) -> Tensor:
+        """One B (rank, out) as a product with gradients is best made of it.
+
+        On a CPU the product of a few rows of a matrix that lies tall takes four to eight times as
+        long, on some machines where the result lies wide and on others where it does not.
+        """
+        b, book = self.bs[number], self.books.seconds[number]
+        if b.is_cuda or not lies_tall(b):
+            return b
+        return b.contiguous() if book is None else book[0].wide(book[1])
+
 
 #: Those of x, of x with entries dropped, of A, and of every B.
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, list[Tensor | None]]
-
-
-def lies_tall(matrix: Tensor) -> bool:
-    """Whether a wide matrix (rank, n) is the view of a tall one: its columns lie together."""
-    return matrix.stride(-1) != 1
 
 
 def read_thin(a: Tensor, rows: Tensor) -> Tensor:
@@ -127,7 +132,7 @@ def find(known: Known, given: list[Given], *, drops: bool) -> Gradients:
                 ht = known.ht[start:stop]
                 dbs[n] = _add(dbs[n], ht, part, known, known.books.seconds[n])
             if thin is not None:
-                thin.add(start, stop, known.bs[n], part)
+                thin.add(start, stop, known.wide(n), part)
         if known.wants_x:
             weight = one.weight.to(one.grad.dtype)
             dx = one.grad @ weight if dx is None else dx.addmm_(one.grad, weight)
@@ -151,20 +156,15 @@ def _parts(given: Given, dtype: torch.dtype) -> Iterator[tuple[Piece, Tensor]]:
 
 
 class _Thin:
-    """The gradient of A x without the scale: each range of ranks is written where it belongs.
-
-    (ranks, n); it lies as B does, for the sake of the product (see :func:`read_thin`).
-    """
+    """The gradient of A x without the scale, (ranks, n): each range is written where it belongs."""
 
     def __init__(self, known: Known, first: Given) -> None:
         ranks, n, device = known.ranks, first.grad.shape[0], first.grad.device
-        tall = lies_tall(known.bs[first.pieces[0].second])
-        whole = torch.empty((n, ranks) if tall else (ranks, n), dtype=known.dtype, device=device)
-        self.whole = whole.mT if tall else whole
+        self.whole = torch.empty(ranks, n, dtype=known.dtype, device=device)
         self.done: dict[int, int] = {}
 
     def add(self, start: int, stop: int, b: Tensor, grad: Tensor) -> None:
-        """Add what one piece gives."""
+        """Add what one piece gives, by its B."""
         self.whole[start:stop].addmm_(b, grad.mT, beta=1 if start in self.done else 0)
         self.done[start] = stop
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tenslora.nn.ledger import Hold, Ledger
+from tenslora.nn.ledger import Hold, Ledger, lies_tall
 
 __all__ = ["Halves", "Layout", "Matrices", "Place", "make_layout"]
 
@@ -212,6 +212,8 @@ class Halves:
         if b.requires_grad:
             seconds = Ledger(b, _unbind if layout.second else _alone)
             b = Hold.apply(b, seconds, dtype)
+            if lies_tall(b):
+                seconds.tall = b.detach()
         return Matrices(*self._apart(a.to(dtype), b.to(dtype)), firsts, seconds)
 
 

@@ -15,13 +15,18 @@ from torch import Tensor
 
 from tenslora.nn.autograd import graph_task
 
-__all__ = ["Hold", "Ledger"]
+__all__ = ["Hold", "Ledger", "lies_tall"]
 
 #: Backward passes over one graph that may be unfinished at the same time.
 _UNFINISHED = 16
 
 #: The gradient of all matrices as a view for each.
 Apart = Callable[[Tensor], Sequence[Tensor]]
+
+
+def lies_tall(matrix: Tensor) -> bool:
+    """Whether a wide matrix (rank, n) is the view of a tall one: its columns lie together."""
+    return matrix.stride(-1) != 1
 
 
 class _Pass(NamedTuple):
@@ -39,14 +44,27 @@ class Ledger:
     ----------
     like : of the shape, dtype and device of all matrices.
     apart : takes their gradient apart.
+
+    Attributes
+    ----------
+    tall : the matrices themselves, without gradients, where they lie tall.
     """
 
-    __slots__ = ("_apart", "_dtype", "_held", "_like")
+    __slots__ = ("_apart", "_dtype", "_held", "_like", "_wide", "tall")
 
     def __init__(self, like: Tensor, apart: Apart) -> None:
         self._dtype = like.dtype
         self._like, self._apart = (like.shape, like.device), apart
         self._held: dict[int, _Pass] = {}
+        self._wide: Sequence[Tensor] = ()
+        self.tall: Tensor | None = None
+
+    def wide(self, number: int) -> Tensor:
+        """One of the matrices that lie tall, laid out wide; all are copied at the first call."""
+        if not self._wide:
+            assert self.tall is not None  # only then is it asked for
+            self._wide = self._apart(self.tall.contiguous())
+        return self._wide[number]
 
     def add(self, task: int, number: int, one: Tensor, two: Tensor, scale: float) -> None:
         """Add ``scale * one @ two`` to the gradient of a matrix, in the backward pass ``task``."""

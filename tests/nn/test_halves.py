@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import tenslora as tl
-from tenslora.nn.gradients import lies_tall, read_thin
+from tenslora.nn.gradients import read_thin
 from tenslora.nn.halves import Halves, make_layout
-from tenslora.nn.ledger import Ledger
+from tenslora.nn.ledger import Ledger, lies_tall
 
 LAYERS, RANK, WIDTH = 3, 2, 5
 
