@@ -9,7 +9,7 @@ import sys
 #: Experiment -> what it measures.
 EXPERIMENTS = {
     "counters": "FLOPs, calls, bytes moved and saved, over the frozen model (exact; 1 min)",
-    "group": "the q, k, v group of one layer: every implementation side by side (10 min)",
+    "group": "the q, k, v group of one layer: every implementation side by side (20 min)",
     "parts": "one layer alone, and each of twelve: adapters, and hooks that do less (5 min)",
     "compiled": "the same group under torch.compile, PEFT's and ours (10 min)",
     "whole": "training steps of whole models (20 min)",

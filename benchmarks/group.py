@@ -118,14 +118,14 @@ def _grid(full: bool) -> Iterator[tuple[Callable[[], Case], str, Any, bool]]:
     for family in FAMILIES:
         yield case(), family, 4, True
     for family in MAIN:
-        for rank in (8, 16, 76) if full else (16, 76):
+        for rank in (8, 16, 76):
             yield case(), family, rank, True
     for family, ranks in EQUAL_PARAMETERS.items():
         yield case(), family, ranks, True
     for family in MAIN if full else ("lora", "tenslora.att_qkv_depth"):
-        for tokens in (4, 16, 128, 1576, 8192) if full else (4, 16, 128, 1576):
+        for tokens in (4, 16, 128, 1576, 8192):
             yield case(tokens=tokens), family, 4, True
-        for width in (192, 384, 1536, 4096) if full else (192, 2048):
+        for width in (192, 384, 1536, 2048, 4096) if full else (192, 2048, 4096):
             yield case(width, 394 if width < 4096 else 128), family, 4, True
         for tokens in (4, 128, 394):
             yield case(tokens=tokens), family, 4, False
@@ -140,7 +140,7 @@ def main(args: argparse.Namespace) -> None:
         grid = [(tiny, family, 3, True) for family in MAIN] + [(tiny, "lora", 3, False)]
         rounds, budget = 3, 1.0
     else:
-        grid, rounds, budget = list(_grid(args.full)), args.rounds, math.inf if args.full else 12.0
+        grid, rounds, budget = list(_grid(args.full)), args.rounds, math.inf if args.full else 30.0
     for make, family, ranks, train in grid:
         row, times = measure(make(), family, ranks, rounds=rounds, budget=budget, train=train)
         rows.append(row)

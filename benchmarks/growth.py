@@ -179,7 +179,7 @@ def _against_rebuilding(
 def main(args: argparse.Namespace) -> None:
     """Measure growth and the side that rebuilds; print and keep."""
     torch.set_num_threads(1)
-    rounds, budget = (3, 1.0) if args.smoke else (args.rounds, 1e9 if args.full else 40.0)
+    rounds, budget = (3, 1.0) if args.smoke else (args.rounds, 1e9 if args.full else 25.0)
     rows = _grow(rounds, budget, smoke=args.smoke)
     for row in rows:
         slope = "" if row["exponent"] is None else f"{row['exponent']:.2f}"
@@ -190,10 +190,10 @@ def main(args: argparse.Namespace) -> None:
         against = _against_rebuilding([(2, 64, 8, 2)], tucker[-1:], 3, 1.0)
     else:
         sizes = [(12, 768, 394, 4), (48, 768, 394, 4)] if args.full else [(12, 768, 394, 4)]
-        against = _against_rebuilding(sizes, tucker, args.rounds, 240.0)
+        against = _against_rebuilding(sizes, tucker, args.rounds, 150.0)
         if not args.full:
             deep = [name for name in tucker if name.endswith("qkv_depth")]
-            against += _against_rebuilding([(48, 768, 394, 4)], deep, args.rounds, 240.0)
+            against += _against_rebuilding([(48, 768, 394, 4)], deep, args.rounds, 150.0)
     for row in against:
         print(
             f"{row['layers']} x {row['width']}, {row['family']:26} ours "

@@ -90,10 +90,10 @@ def main(args: argparse.Namespace) -> None:
     else:
         plan = [
             ("vit-small", ("lora", *CONSTRUCTIONS), 12, 150.0),
-            ("deep", ("lora", *CONSTRUCTIONS), 12, 240.0),
+            ("deep", ("lora", *CONSTRUCTIONS), 12, 200.0),
             ("llama", _FEW, 20, 90.0),
-            ("roberta-base", _FEW, 12, 150.0),
-            ("vit-base", _FEW, 12, 300.0),
+            ("roberta-base", _FEW, 12, 120.0),
+            ("vit-base", _FEW, 12, 150.0),
         ]
     for name, families, rounds, budget in plan:
         found = measure(MODELS[name](**options), families, 4, rounds, budget)
