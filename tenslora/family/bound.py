@@ -181,15 +181,16 @@ class Bound:
         inputs : which input each site reads, equal for the same, in the order of the site indices,
             the last fastest. By default one for each position of the site indices but ``proj``: say
             it where query, key and value are counted by one index ``site``. Where a site stands for
-            several weights (the equation has no index that tells them apart), those of all, the
-            ones of a site together.
+            several weights (the equation has no index that tells them apart; as many for each),
+            those of all, the ones of a site together.
 
         Raises
         ------
         SizeError
-            E212 for an optimiser that is not known, or tokens that are no count.
+            E212 for an optimiser that is not known, or tokens or an itemsize that are no count.
         PlanError
-            E403 for a number of inputs that is no multiple of that of the sites.
+            E403 for a number of inputs that is no multiple of that of the sites, and for what does
+            not name them in an order.
 
         Examples
         --------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tenslora.errors import SizeError
-from tenslora.plan import reads_input, saved_once, saved_per_token, shared_sites
+from tenslora.plan import listed_inputs, reads_input, saved_once, saved_per_token, shared_sites
 from tenslora.spec import is_count, slot_size
 
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ def check_tokens(tokens: object, name: str = "tokens") -> None:
     """Raise E212 for what is no number of rows."""
     if not is_count(tokens):
         what = f"{name}={tokens!r} is not a positive integer"
-        raise SizeError("E212", what, advice="Give the rows of a batch times their length.")
+        advice = "Give the rows of a batch times their length."
+        if name == "itemsize":
+            advice = "Give the bytes of a number: 4 for float32, 2 for bfloat16."
+        raise SizeError("E212", what, advice=advice)
 
 
 def memory_of_cores(
@@ -102,6 +105,8 @@ def memory_of_cores(
 ) -> Memory:
     """See :meth:`tenslora.Bound.memory`."""
     check_tokens(tokens)
+    check_tokens(itemsize, "itemsize")
+    inputs = None if inputs is None else listed_inputs(inputs)
     states, trained = state_numbers(optimizer), bound.trainable_parameters
     plan = bound.plan(shared=shared_inputs(bound, inputs))
     kept = saved_once(plan) + tokens * saved_per_token(plan, inputs)

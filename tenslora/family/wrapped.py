@@ -237,15 +237,15 @@ class WrappedBound:
         itemsize : as there; the model has numbers of that size too.
         inputs : which input each weight reads, as there: the experts of a router read one. Weights
             that the equation does not tell apart read one each of their own, unless as many are
-            named as there are weights, those of one that it tells apart together.
+            named as there are weights: the same number for each that it tells apart, together.
 
         Raises
         ------
         SizeError
-            E212 for an optimiser that is not known, or tokens that are no count.
+            E212 for an optimiser that is not known, or tokens or an itemsize that are no count.
         PlanError
             E403 for a number of inputs that is neither that of the weights nor that of those which
-            the equation tells apart.
+            the equation tells apart, and for what does not name them in an order.
 
         Examples
         --------

@@ -15,6 +15,7 @@ from tenslora.family.memory import Memory, check_tokens, shared_inputs, state_nu
 from tenslora.plan import (
     Plan,
     inputs_per_token,
+    listed_inputs,
     reads_input,
     saved_by_dense,
     saved_once,
@@ -45,6 +46,7 @@ def memory_of_wrapped(
 ) -> Memory:
     """See :meth:`tenslora.family.WrappedBound.memory`."""
     check_tokens(tokens)
+    check_tokens(itemsize, "itemsize")
     states, trained = state_numbers(optimizer), bound.trainable_parameters
     kept = kept_of(bound, inputs)
     return Memory(
@@ -64,7 +66,7 @@ def kept_of(bound: WrappedBound, inputs: Sequence[Hashable] | None = None) -> Ke
     ------
     PlanError
         E403 for a number of inputs that is neither that of the weights nor that of those which the
-        equation tells apart.
+        equation tells apart, and for what does not name them in an order.
 
     Examples
     --------
@@ -76,14 +78,8 @@ def kept_of(bound: WrappedBound, inputs: Sequence[Hashable] | None = None) -> Ke
     wrapper, inside, places = bound.wrapped.wrapper, bound.bound, _places(bound)
     every = None
     if inputs is not None:
-        if len(inputs) not in (places, bound.weights) or len(inputs) % places:
-            what = f"inputs names {len(inputs)} inputs, and {wrapper} has {bound.weights} weights"
-            advice = "Give one for each."
-            if bound.weights > places:
-                what += f", of which its equation tells {places} apart"
-                advice = f"Give {bound.weights}, those of one that it tells apart together"
-                advice += f", or {places}."
-            raise PlanError("E403", what, advice=advice)
+        inputs = listed_inputs(inputs)
+        _check_count(bound, len(inputs), places)
         every = _for_each_site(bound, inputs)
     shared = shared_inputs(inside, every)
     if shared is None:
@@ -95,6 +91,21 @@ def kept_of(bound: WrappedBound, inputs: Sequence[Hashable] | None = None) -> Ke
     # are not named one by one
     named = places if inputs is None else len(inputs)
     return Kept(found.once, found.per_token * bound.weights // named)
+
+
+def _check_count(bound: WrappedBound, given: int, places: int) -> None:
+    """Refuse another number of inputs than of weights, or of those that are told apart."""
+    even = bound.weights % places == 0
+    if given == places or (even and given == bound.weights):
+        return
+    wrapper, advice = bound.wrapped.wrapper, f"Give {places}, one for each"
+    what = f"inputs names {given} inputs, and {wrapper} has {bound.weights} weights"
+    if bound.weights != places:
+        what += f", of which its equation tells {places} apart"
+        advice += " that it tells apart"
+        if even:
+            advice += f", or {bound.weights}, those of one that it tells apart together"
+    raise PlanError("E403", what, advice=f"{advice}.")
 
 
 def _places(bound: WrappedBound) -> int:

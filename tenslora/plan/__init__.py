@@ -6,6 +6,7 @@ from tenslora.plan.profiles import find_profile, profile_to_json
 from tenslora.plan.program import Plan, make_plan
 from tenslora.plan.saved import (
     inputs_per_token,
+    listed_inputs,
     reads_input,
     saved_by_dense,
     saved_once,
@@ -35,6 +36,7 @@ __all__ = [
     "find_profile",
     "find_ways",
     "inputs_per_token",
+    "listed_inputs",
     "make_plan",
     "profile_to_json",
     "reads_input",

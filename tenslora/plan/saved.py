@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from tenslora.errors import PlanError
 from tenslora.plan.cost import entries
@@ -15,6 +16,7 @@ from tenslora.spec import Network, core_shape
 
 __all__ = [
     "inputs_per_token",
+    "listed_inputs",
     "reads_input",
     "saved_by_dense",
     "saved_once",
@@ -40,7 +42,8 @@ def saved_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int
     plan : the plan.
     inputs : which input each site reads, equal for the same, in the order of the site indices, the
         last fastest. By default sites that differ in shared site indices alone read one. Where each
-        site stands for several weights, those of all, the ones of a site together.
+        site stands for several weights, as many for each, those of all, the ones of a site
+        together.
 
     Raises
     ------
@@ -151,7 +154,7 @@ def saved_by_dense(
     160
     """
     width = entries(plan.network.input, plan.sizes)
-    each = _Readers(plan, range(weights or entries(plan.network.sites, plan.sizes)))
+    each = _Apart(plan, weights or entries(plan.network.sites, plan.sizes))
     run = _Run(plan, width, each, trained=False)
     if plan.normal and plan.product is not None:
         run.keep(*_factors(run, plan, plan.product, _Readers(plan, inputs)))
@@ -189,6 +192,32 @@ def shared_sites(
         if all(rest[(*place[:n], *place[n + 1 :])] == xs for place, xs in places):
             found.append(site)
     return tuple(found)
+
+
+def listed_inputs(inputs: Iterable[Hashable]) -> list[Hashable]:
+    """List what names inputs in an order.
+
+    Raises
+    ------
+    PlanError
+        E403 for what has no order, and for what cannot be compared.
+
+    Examples
+    --------
+    >>> listed_inputs("xxy")
+    ['x', 'x', 'y']
+    """
+    advice = "Give a list of names, equal for sites that read one input."
+    if not isinstance(inputs, Iterable) or isinstance(inputs, (AbstractSet, Mapping)):
+        what = f"inputs is a {type(inputs).__name__}, and is to name inputs in an order"
+        raise PlanError("E403", what, advice=advice)
+    found = list(inputs)
+    try:
+        set(found)
+    except TypeError as error:
+        what = f"inputs has names that cannot be compared: {error}"
+        raise PlanError("E403", what, advice=advice) from None
+    return found
 
 
 def _places(
@@ -230,6 +259,18 @@ class _Readers:
         held = set(carried)
         kept = [n for n, site in enumerate(self.plan.network.sites) if site in held]
         return len({(x, *(place[n] for n in kept)) for place, x in self.places})
+
+
+class _Apart(_Readers):
+    """So many weights, each by itself."""
+
+    def __init__(self, plan: Plan, weights: int) -> None:
+        super().__init__(plan, None)
+        self._weights = weights
+
+    def count(self, carried: Iterable[str] = ()) -> int:
+        """As many as weights, whatever it depends on."""
+        return self._weights
 
 
 class _Run(Trace):

@@ -233,6 +233,20 @@ def test_numbers_of_two_bytes_and_other_optimizers():
     assert half["activations"] == 2 * (10 * bound.saved_per_token + 6 * 3 * 16)
 
 
+@pytest.mark.parametrize("wrapper", ["dora", "hira"])
+def test_weights_that_an_equation_tells_apart_unevenly(wrapper):
+    """Three of one layer and one of each other: they cannot be named one by one."""
+    wrapped = tl.wrap(wrapper, "W[layer out in] = B[layer out r] A[layer r in]")
+    sizes = {"layer": 3, "out": 8, "in": 8}
+    three, five, six = (wrapped.bind(sizes, r=2, weights=n) for n in (3, 5, 6))
+    assert three.saved_per_token < five.saved_per_token < six.saved_per_token
+    totals = [bound.memory(5).parts["activations"] for bound in (three, five, six)]
+    assert totals[0] < totals[1] < totals[2]
+    with pytest.raises(PlanError, match="E403") as info:
+        five.memory(inputs="aaabc")
+    assert str(info.value).endswith("Give 3, one for each that it tells apart.")
+
+
 def test_what_is_refused():
     bound = tl.router(LORA).bind({"layer": 1, "proj": 3, "expert": 2, "out": 8, "in": 8}, r=2)
     assert bound.memory(5, inputs="xxx").total == bound.memory(5).total
@@ -248,7 +262,16 @@ def test_what_is_refused():
     with pytest.raises(PlanError, match="E403") as info:
         bound.memory(5, inputs="xxyy")
     assert "dora has 6 weights, of which its equation tells 2 apart" in str(info.value)
-    assert "Give 6, those of one that it tells apart together, or 2." in str(info.value)
+    advice = (
+        "Give 2, one for each that it tells apart, or 6, those of one that it tells apart together."
+    )
+    assert advice in str(info.value)
+    for inputs, text in ((3, "a int"), ({"x", "y"}, "a set"), ([["x"], ["y"]], "be compared")):
+        with pytest.raises(PlanError, match=f"E403: .*{text}"):
+            bound.memory(5, inputs=inputs)
+    assert bound.memory(5, inputs=iter("xy")).total == bound.memory(5).total
+    with pytest.raises(SizeError, match="E212: itemsize=0"):
+        bound.memory(itemsize=0)
     with pytest.raises(SizeError, match="E212"):
         bound.memory(0)
     with pytest.raises(SizeError, match="E212"):
