@@ -252,6 +252,7 @@ class HandWritten:
         }
         self.paths = case.groups
         self.plans: list[tuple[Any, ...]] = []
+        self.kept: list[tuple[Any, ...]] = []  # without gradients, for cores that do not change
         self.last: tuple[Tensor, tuple[Tensor, ...]] | None = None
         model.register_forward_pre_hook(self.hoist)
         model.register_forward_hook(self.forget)
@@ -261,6 +262,9 @@ class HandWritten:
 
     def hoist(self, *_: object) -> None:
         """Once a forward: the two matrices of every site, and the A of each layer."""
+        if self.kept and not torch.is_grad_enabled():
+            self.plans = self.kept
+            return
         found = {}
         for key, (bank, family, cores) in self.banks.items():
             extra = {"projections": len(bank.paths[0])} if family.startswith("fact") else {}
@@ -271,6 +275,7 @@ class HandWritten:
             wide = (b if scale == 1 else b * scale).flatten(0, 1).contiguous().unbind(0)
             found[key] = thin, wide
         self.plans = [self._layer(found, layer) for layer in range(len(self.paths))]
+        self.kept = [] if torch.is_grad_enabled() else self.plans
 
     def _layer(self, found: Mapping[str, tuple[Any, Any]], layer: int) -> tuple[Any, ...]:
         pieces, rows, bs, start = [], [], [], 0

@@ -125,7 +125,7 @@ CODES: dict[str, str] = {
     "E519": "weights that an adapter cannot start from",
     "E520": "something that an adapter in a wrapper does not do",
     "E521": "weights or layers that a wrapper cannot work with",
-    "E522": "a model that was sharded before it got its adapter",
+    "E522": "a model that was spread over processes before it got its adapter",
     "E530": "a method of PEFT's own that has the name of this one",
     "E531": "settings of a PEFT configuration that do not go together, or name nothing",
     "E532": "modules of a PEFT adapter that are not where they were",

@@ -279,6 +279,26 @@ def test_rates_that_do_not_fit(family, rates, text):
     assert text in str(info.value)
 
 
+RATES = {"compression": {"in": 0.02, "out": 0.02, "proj": 1, "layer": 0.5}}
+
+
+def test_a_multiple_for_all_leaves_ranks_of_rates_alone():
+    found = tl.ranks("tenslora.qkv_depth", BERT, compression={"in": 0.02}, multiple=8, params=10**5)
+    assert found["a"] == 15
+    assert found["b"] % 8 == 0 == found["d"] % 8
+
+
+@pytest.mark.parametrize("params", [24, 100, 1000])
+def test_a_budget_asks_for_no_more_waves_than_there_are(params):
+    """Of 8 x 6 features there are 48 pairs of frequencies."""
+    sizes = {"layer": 2, "proj": 3, "out": 8, "in": 6}
+    found = tl.ranks("fourierft", sizes, params=params)
+    assert found == {"n": min(48, params // 6)}
+    bound = tl.families.fourierft.bind(sizes, params=params)
+    assert bound.ranks == found
+    assert bound.arrays()  # they can be drawn
+
+
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [
@@ -286,13 +306,21 @@ def test_rates_that_do_not_fit(family, rates, text):
         ({"params": 10, "like": "lora:8"}, "E208", "params= and like= are both given"),
         ({"params": 0}, "E207", "params=0 is not a positive integer"),
         ({"params": 100}, "E207", "params=100 is below the smallest adapter"),
-        ({"bytes": 100}, "E207", ": 1,552"),
+        ({"bytes": 100}, "E207", "bytes=100 is below"),
+        ({"bytes": 100}, "E207", ": 6,208"),
         ({"params": 10**5, "minimum": {"a": 769}}, "E211", "minimum a=769 is above 768"),
         ({"params": 10**5, "minimum": 9}, "E211", "minimum c=9 is above 3"),
         ({"params": 10**5, "maximum": {"q": 8}}, "E211", "maximum names 'q', no bond"),
         ({"params": 10**5, "minimum": {"a": 0}}, "E206", "minimum a=0 is not a positive"),
         ({"params": 10**5, "weights": {"a": -1.0}}, "E211", "weights: a=-1.0 is no positive"),
+        ({"params": 10**5, "weights": {"in": math.nan}}, "E211", "weights: a=nan is no positive"),
         ({"params": 10**5, "spread": -1}, "E211", "spread=-1 is not"),
+        ({"compression": 0.5}, "E210", "compression=0.5 does not say of which mode"),
+        ({**RATES, "maximum": 4}, "E210", "gives rank a=15, and maximum allows 4"),
+        ({**RATES, "minimum": {"in": 80}}, "E210", "gives rank a=15, and minimum asks for 80"),
+        ({**RATES, "multiple": {"in": 8}}, "E210", "gives rank a=15, and multiple asks for one of"),
+        ({**RATES, "multiple": -3}, "E206", "multiple a=-3 is not a positive integer"),
+        ({**RATES, "weights": {"zz": 1}}, "E211", "weights: zz=1 is no positive number for a bond"),
         ({"params": 10**5, "minimum": {"a": 9}, "maximum": {"a": 7}}, "E211", "no rank a of at"),
     ],
 )

@@ -76,6 +76,12 @@ def compressed_ranks(
     >>> compressed_ranks(n, {"layer": 12, "out": 768, "in": 768}, {"in": 0.02, "layer": 1.0})
     {'c': 12, 'a': 15}
     """
+    if not isinstance(rates, Mapping):
+        mode = next(iter(network.target.indices), "in")
+        what = f"compression={rates!r} does not say of which mode"
+        raise SizeError(
+            "E210", what, advice=f"Give a rate for each: compression={{{mode!r}: 0.5}}."
+        )
     owned = bonds_of_modes(network)
     ranks: dict[str, int] = {}
     said: dict[str, str] = {}

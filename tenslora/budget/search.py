@@ -33,6 +33,7 @@ def fit_ranks(
     frozen: Collection[str] = frozenset(),
     maximum: Mapping[str, int] | None = None,
     limits: Limits | None = None,
+    itemsize: int | None = None,
 ) -> dict[str, int]:
     """Choose the ranks whose trained parameters come closest to a budget without going over.
 
@@ -52,6 +53,7 @@ def fit_ranks(
     frozen : cores that are not trained.
     maximum : ranks not to be passed, by bond; the same as ``Limits(maximum=...)``.
     limits : minimum, maximum, multiples, weights and spread.
+    itemsize : bytes of a number, where the caller's budget was one of bytes: an error says them.
 
     Returns
     -------
@@ -78,10 +80,11 @@ def fit_ranks(
     search = _Search(network, sizes, params, frozen, tuple(ranks))
     found = [rank.low for rank in ranks]
     if search.count(found) > params:
-        what = f"params={params:,} is below the smallest adapter of {network}"
+        word, unit = ("params", 1) if itemsize is None else ("bytes", itemsize)
+        what = f"{word}={unit * params:,} is below the smallest adapter of {network}"
         lowest = search.named(found)
         listed = " ".join(f"{b}={r}" for b, r in lowest.items())
-        what += f": {search.count(found):,}" + (f" at {listed}" if max(found) > 1 else "")
+        what += f": {unit * search.count(found):,}" + (f" at {listed}" if max(found) > 1 else "")
         raise SizeError("E207", what, advice="Raise the budget, or share a core over sites.")
     growing: tuple[int, ...] = tuple(range(len(ranks)))
     while growing:

@@ -11,6 +11,7 @@ from tenslora.cli.output import say
 from tenslora.cli.reading import read_like, read_pairs, read_sizes
 from tenslora.errors import UsageError
 from tenslora.family import BudgetTable, ModelShape, Weights, budget_table, model_shape
+from tenslora.family.modelshape import KNOWN_MODELS
 
 __all__ = ["COMMANDS"]
 
@@ -21,7 +22,7 @@ def _fill(parser: Parser) -> None:
     add = parser.add_argument
     shape = "the shape in words, instead of --model: layer=12 proj=3 out=768 in=768 head=12; also "
     add("sizes", nargs="*", metavar="name=value", help=shape + "sizes that a family needs (o1=16)")
-    known = "a config.json, its folder, or minilm, bert-base, roberta-base, vit-base, llama-3.2-3b"
+    known = f"a config.json, its folder, or one of {', '.join(KNOWN_MODELS)}"
     add("--model", metavar="CONFIG", help=known)
     targets = "projections of --model: q k v o gate up down (default: q k v)"
     add("--targets", nargs="+", metavar="NAME", default=["q", "k", "v"], help=targets)

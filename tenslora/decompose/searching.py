@@ -21,7 +21,7 @@ from tenslora.decompose.checking import complete_from
 from tenslora.decompose.contraction import Array
 from tenslora.decompose.fitting import Fit, fit_until
 from tenslora.errors import FitError
-from tenslora.family import Family
+from tenslora.family import Family, most_ranks
 
 __all__ = ["MOST_FROZEN", "RATIO", "Search", "enough"]
 
@@ -79,6 +79,7 @@ class Search:
         self._known = {name: n for name, n in known.items() if name not in network.bonds}
         lowest = make_ranks(network, self._known, Limits())
         ones = {bond: rank.low for rank in lowest for bond in rank.bonds}
+        self._most = most_ranks(self.family, self._known)
         self._least = max(1, count_parameters(network, {**self._known, **ones}, frozen)[0])
 
     def at(self, step: int, energy: float) -> Fit:
@@ -104,7 +105,8 @@ class Search:
     def _ranks(self, step: int) -> dict[str, int]:
         """The ranks of a step: those that its parameters pay for."""
         budget = min(self.most, math.floor(self._least * RATIO**step))
-        return fit_ranks(self.family.network, self._known, budget, frozen=self.family.frozen)
+        network, frozen = self.family.network, self.family.frozen
+        return fit_ranks(network, self._known, budget, frozen=frozen, maximum=self._most)
 
     def keep(self, energy: float) -> Fit:
         """The smallest budget that was found to keep a part of the energy; the largest if none."""

@@ -9,7 +9,7 @@ from tenslora.family.bound import Bound
 from tenslora.family.budgeting import isoparameters, isorank, ranks
 from tenslora.family.combining import add, compose, hadamard, kron
 from tenslora.family.family import Family, family
-from tenslora.family.limits import limits_of
+from tenslora.family.limits import limits_of, most_ranks
 from tenslora.family.memory import Memory
 from tenslora.family.modelshape import ModelShape, Weights, model_shape
 from tenslora.family.operators import (
@@ -76,6 +76,7 @@ __all__ = [
     "lift",
     "limits_of",
     "model_shape",
+    "most_ranks",
     "parse_ranks",
     "parse_scale",
     "ranks",

@@ -219,8 +219,19 @@ def _afford(
             for group in shape.weights
         ]
     except TensloraError as error:
-        return error.what
+        return error.what + (_cut_by_itself(family, shape, sizes) if error.code == "E207" else "")
     return Affordable(family.label, tuple(bounds), shape.weights)
+
+
+def _cut_by_itself(family: Family, shape: ModelShape, sizes: Mapping[str, int]) -> str:
+    """How groups of features were cut where nothing was said: in other parts less may do."""
+    network, (first, *_) = family.network, shape.weights
+    slots = [slot for slot in (network.output, network.input) if len(slot) > 1]
+    parts = {i for slot in slots for i in slot} - {"head", "head_dim", *sizes}
+    cut = {i: n for i, n in first.sizes(network).items() if i in parts}
+    if not cut:
+        return ""
+    return f" (at {' '.join(f'{i}={n}' for i, n in cut.items())}; others may take fewer)"
 
 
 def _share(shape: ModelShape, group: Weights, budget: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def choose(
     params: int | None,
 ) -> dict[str, int]:
     """Return complete sizes, ranks chosen by the caller, the family's defaults or a budget."""
+    from tenslora.family.limits import most_ranks  # it reads families, which bind by this module
+
     network = family.network
     sizes, chosen = _take_apart(network, given, ranks)
     if like is not None or params is not None:
@@ -48,7 +50,8 @@ def choose(
         if not is_count(budgeted):
             what = f"params={params!r} is not a positive integer"
             raise SizeError("E207", what, advice="Give the number of trained parameters.")
-        chosen = fit_ranks(network, target, index(budgeted), frozen=family.frozen)
+        most = most_ranks(family, target)
+        chosen = fit_ranks(network, target, index(budgeted), frozen=family.frozen, maximum=most)
     complete = complete_sizes(network, {**sizes, **{**family.ranks, **chosen}})
     _refuse_absurd(network, complete)
     _warn_redundant(network, complete, family.frozen)

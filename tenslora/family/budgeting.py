@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from operator import index
 from typing import Any
 
 from tenslora.budget import Limits, bonds_of_modes, compressed_ranks, fit_ranks, lora_parameters
 from tenslora.budget import isorank as same_rank
+from tenslora.budget.limits import make_ranks
 from tenslora.errors import SizeError
 from tenslora.family.binding import check_rank, count_like
 from tenslora.family.family import Family
+from tenslora.family.limits import most_ranks
 from tenslora.family.registry import resolve
 from tenslora.spec import complete_sizes, is_count
 
@@ -51,7 +54,7 @@ def ranks(
         1.0}``; alone where it says every rank, or beside a budget for the others.
     weights : ranks grow in proportion to it; by mode or bond, 1 where not named.
     minimum, maximum, multiple : limits, one for all or by mode or bond; ``multiple=8`` suits GPUs.
-        A mode smaller than the multiple is not asked.
+        A mode smaller than the multiple is not asked, nor a rank that a rate gives by one for all.
     spread : how far ranks may leave their proportion, as a fraction; at least one step.
     itemsize : bytes of a number.
 
@@ -77,21 +80,51 @@ def ranks(
     >>> tl.ranks("tenslora.qkv_depth", sizes, params=200_000, multiple=8, weights={"in": 2})
     {'a': 96, 'b': 40, 'c': 3, 'd': 8}
     """
-    found, network = resolve(family, any_start=True), resolve(family, any_start=True).network
+    found = resolve(family, any_start=True)
+    network = found.network
     target = complete_sizes(network, sizes, ranks=False)
-    fixed = compressed_ranks(network, target, compression or {})
+    fixed = compressed_ranks(network, target, {} if compression is None else compression)
     target = {name: size for name, size in target.items() if name not in network.bonds}
     budget, frozen = _budget(found, target, params, like, bytes, itemsize, bool(compression))
+    lowest = _by_bond(found, minimum, "minimum")
+    highest = _by_bond(found, maximum, "maximum")
+    steps = _by_bond(found, multiple, "multiple")
+    shares = _by_bond(found, weights, "weights")
+    limits = Limits(lowest, highest, steps, shares, spread)
+    make_ranks(network, target, limits)  # refuses what no rank meets
+    _check_rates(fixed, lowest, highest, steps if isinstance(multiple, Mapping) else {})
     if budget is None:
         return _complete(found, fixed)
-    limits = Limits(
-        minimum={**_by_bond(found, minimum, "minimum"), **fixed},
-        maximum={**_by_bond(found, maximum, "maximum"), **fixed},
-        multiple={**_by_bond(found, multiple, "multiple"), **dict.fromkeys(fixed, 1)},
-        weights=_by_bond(found, weights, "weights"),
-        spread=spread,
+    most = most_ranks(found, target)
+    highest = {**most, **{bond: min(n, most.get(bond, n)) for bond, n in highest.items()}}
+    limits = replace(
+        limits,
+        minimum={**lowest, **fixed},
+        maximum={**highest, **fixed},
+        multiple={**steps, **dict.fromkeys(fixed, 1)},
     )
-    return fit_ranks(network, target, budget, frozen=frozen, limits=limits)
+    unit = None if bytes is None else itemsize
+    return fit_ranks(network, target, budget, frozen=frozen, limits=limits, itemsize=unit)
+
+
+def _check_rates(
+    fixed: Mapping[str, int],
+    lowest: Mapping[str, int],
+    highest: Mapping[str, int],
+    steps: Mapping[str, int],
+) -> None:
+    """Refuse ranks of rates of compression that the limits forbid."""
+    for bond, rank in fixed.items():
+        what = f"compression gives rank {bond}={rank}, and "
+        if rank < lowest.get(bond, 1):
+            what += f"minimum asks for {lowest[bond]}"
+        elif rank > highest.get(bond, rank):
+            what += f"maximum allows {highest[bond]}"
+        elif rank % steps.get(bond, 1):
+            what += f"multiple asks for one of {steps[bond]}"
+        else:
+            continue
+        raise SizeError("E210", what, advice="Give another rate or another limit.")
 
 
 def _budget(
@@ -145,7 +178,8 @@ def _by_bond(family: Family, given: Any, word: str) -> dict[str, Any]:
             what = f"{word} names {name}, which has no rank of its own in {family.network}"
             raise SizeError("E211", what, advice=f"Name a bond: {', '.join(family.bonds)}.")
         for bond in owned.get(name, (name,)):
-            if found.setdefault(bond, value) != value:
+            held = found.setdefault(bond, value)
+            if held is not value and held != value:
                 what = f"{word} gives rank {bond} two values, {found[bond]!r} and {value!r}"
                 raise SizeError("E211", what, advice="One bond serves several modes: name it once.")
     return found

@@ -11,7 +11,13 @@ from tenslora.errors import SizeError, StateError
 from tenslora.family import binding
 from tenslora.family.bound import Bound
 from tenslora.family.scale import Scale, parse_scale
-from tenslora.family.settings import check_dropout, check_lr, check_mapping, known_cores
+from tenslora.family.settings import (
+    check_dropout,
+    check_lr,
+    check_mapping,
+    frozen_cores,
+    known_cores,
+)
 from tenslora.family.start import check_start
 from tenslora.init import InitRule, WeightStart, parse_rule, parse_start, resolve_copies
 from tenslora.spec import Network, parse
@@ -382,12 +388,14 @@ def family(
       start B zeros, A kaiming; scale alpha/r
     """
     network = equation if isinstance(equation, Network) else parse(equation)
-    fixed = frozenset([frozen] if isinstance(frozen, str) else frozen)
-    for what, values in (("init", init or {}), ("lr", lr or {})):
+    starts = {} if init is None else init
+    rates = {} if lr is None else lr
+    for what, values in (("init", starts), ("lr", rates)):
         check_mapping(network, what, values)
         known_cores(network, what, values)
-    known_cores(network, "frozen", fixed)
-    given = {core: parse_rule((init or {}).get(core, _DEFAULT_INIT)) for core in network.cores}
+    fixed = frozen_cores(network, frozen)
+    dropped = check_dropout({} if dropout is None else dropout)
+    given = {core: parse_rule(starts.get(core, _DEFAULT_INIT)) for core in network.cores}
     rules = resolve_copies(given, network)
     if not starts_nonzero:
         check_start(network, rules, fixed)
@@ -396,8 +404,8 @@ def family(
         init=rules,
         frozen=fixed,
         scale=parse_scale(scale, network),
-        dropout=check_dropout(dropout or {}),
-        lr=check_lr(lr or {}),
+        dropout=dropped,
+        lr=check_lr(rates),
         name=name,
         aliases=tuple(aliases),
         source=source,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["limits_of"]
+__all__ = ["limits_of", "most_ranks"]
 
 _DRAWN = frozenset({"normal", "uniform", "kaiming", "xavier", "orthogonal"})
 _WAVES = frozenset({"cos", "sin"})
@@ -77,6 +77,22 @@ def limits_of(family: Family) -> Limits:
         )
 
     return Limits(given, words, value, most, ones, copies, scales)
+
+
+def most_ranks(family: Family, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the largest rank of each bond that frozen cores bound, on weights of a size.
+
+    There are no more waves than pairs of frequencies, say, and no more singular vectors than the
+    smaller side of a weight.
+
+    Examples
+    --------
+    >>> from tenslora.families import fourierft, lora
+    >>> sizes = {"layer": 2, "proj": 3, "out": 8, "in": 6}
+    >>> most_ranks(fourierft, sizes), most_ranks(lora, sizes)
+    ({'n': 48}, {})
+    """
+    return dict(limits_of(family).most(family.network, sizes))
 
 
 def _is_given(rule: InitRule, started: set[str]) -> bool:

@@ -109,7 +109,7 @@ def memory_of_cores(
     inputs = None if inputs is None else listed_inputs(inputs)
     states, trained = state_numbers(optimizer), bound.trainable_parameters
     plan = bound.plan(shared=shared_inputs(bound, inputs))
-    kept = saved_once(plan) + tokens * saved_per_token(plan, inputs)
+    kept = saved_once(plan, inputs) + tokens * saved_per_token(plan, inputs)
     return Memory(
         {
             "weights": itemsize * (trained + bound.frozen_parameters),

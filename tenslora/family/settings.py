@@ -8,15 +8,31 @@ from collections.abc import Iterable, Mapping
 from tenslora.errors import FamilyError
 from tenslora.spec import Network
 
-__all__ = ["check_dropout", "check_lr", "check_mapping", "known_cores"]
+__all__ = ["check_dropout", "check_lr", "check_mapping", "frozen_cores", "known_cores"]
 
 
 def check_mapping(network: Network, what: str, values: object) -> None:
     """Refuse one value where each core has its own: E301."""
     if not isinstance(values, Mapping):
-        core = next(iter(network.cores), "A")
-        advice = f"Say it of each core: {what}={{{core!r}: {values!r}}}."
+        core, value = next(iter(network.cores), "A"), "'zeros'" if what == "init" else "2.0"
+        if isinstance(values, (str, int, float)) and values:
+            value = repr(values)
+        advice = f"Say it of each core: {what}={{{core!r}: {value}}}."
         raise FamilyError("E301", f"{what} is {values!r}, not a mapping of cores", advice=advice)
+
+
+def frozen_cores(network: Network, frozen: object) -> frozenset[str]:
+    """Return the names of frozen cores, or raise E301."""
+    if isinstance(frozen, str):
+        frozen = (frozen,)
+    if isinstance(frozen, Mapping) or not isinstance(frozen, Iterable):
+        what, core = f"frozen is {frozen!r}, no names of cores", next(iter(network.cores), "A")
+        raise FamilyError(
+            "E301", what, advice=f"Name those that are not trained: frozen=[{core!r}]."
+        )
+    names = list(frozen)
+    known_cores(network, "frozen", names)
+    return frozenset(names)
 
 
 def known_cores(network: Network, what: str, names: Iterable[str]) -> None:
@@ -33,6 +49,9 @@ def known_cores(network: Network, what: str, names: Iterable[str]) -> None:
 
 def check_dropout(dropout: Mapping[str, float]) -> dict[str, float]:
     """Return the probabilities as floats, or raise E308."""
+    if not isinstance(dropout, Mapping):
+        what = f"dropout is {dropout!r}, and says nothing of what is dropped"
+        raise FamilyError("E308", what, advice='Write dropout={"input": 0.1}.')
     for point, p in dropout.items():
         number = isinstance(p, (int, float)) and not isinstance(p, bool)
         if point != "input" or not number or not 0.0 <= p < 1.0:

@@ -131,7 +131,7 @@ def _dora(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) ->
     out = slot_size(bound.bound.network.output, bound.bound.sizes)
     of_cores = saved_per_token(plan, inputs) + updates_per_token(plan, inputs)
     counted = _places(bound) if inputs is None else len(inputs)
-    return Kept(saved_once(plan) + 3 * out * bound.weights, of_cores + out * counted)
+    return Kept(saved_once(plan, inputs) + 3 * out * bound.weights, of_cores + out * counted)
 
 
 def _hira(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) -> Kept:
@@ -149,7 +149,7 @@ def _router(bound: WrappedBound, plan: Plan, inputs: Sequence[Hashable] | None) 
         experts = len(inputs)  # of every expert of each weight
     of_cores = saved_per_token(plan, inputs) + updates_per_token(plan, inputs)
     of_gate = 0 if reads_input(plan) else inputs_per_token(plan, inputs)
-    return Kept(saved_once(plan), of_cores + of_gate + experts)
+    return Kept(saved_once(plan, inputs), of_cores + of_gate + experts)
 
 
 #: What each wrapper of :data:`tenslora.family.WRAPPERS` keeps, the cores included.

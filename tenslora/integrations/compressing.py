@@ -183,7 +183,12 @@ def fit_sites(
 def _keep(group: Group, arrays: Arrays, energy: float) -> Fit:
     bound = group.bound
     sizes = {i: n for i, n in bound.sizes.items() if i not in bound.ranks}
-    return keep_energy(bound.family, _target(group, arrays), energy, sizes=sizes)
+    try:
+        return keep_energy(bound.family, _target(group, arrays), energy, sizes=sizes)
+    except FitError as error:
+        if error.code == "E904":
+            error.advice = "Give ranks= or params= instead of energy=, or take another family."
+        raise
 
 
 def _fit(bank: Bank, group: Group, arrays: Arrays, tolerance: float | None) -> Fit:

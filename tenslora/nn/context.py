@@ -285,6 +285,8 @@ class Contexts:
             context.record((path, bank), active, frame)
         if not active:
             return None
+        if torch.is_grad_enabled() and not context.grad:
+            return Call()  # what was hoisted has no graph
         hoisted = context.hoisted.get(bank)
         if hoisted is None or not context.shares:
             return Call(None, hoisted)

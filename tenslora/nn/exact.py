@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tenslora.errors import StateError
 from tenslora.nn.bank import Bank
+from tenslora.nn.finite import greatest
 from tenslora.nn.halves import Halves
 from tenslora.nn.site import Site
 from tenslora.nn.spans import view
 from tenslora.nn.wrappers import Runner, runner_of
 
-__all__ = ["ExactBank", "Piece", "cannot_overflow", "check_finite", "is_finite", "merged_weight"]
+__all__ = ["ExactBank", "Piece", "cannot_overflow", "merged_weight"]
 
 #: So many entries of a weight are merged at a time. On a CPU they stay in the cache.
 _ENTRIES = {"cpu": 2**18}
@@ -58,7 +57,7 @@ class ExactBank:
         """
         held = self._hoisted
         if not isinstance(held, Halves):
-            return _greatest(self.update(number))
+            return greatest(self.update(number))
         if self._most is None:
             self._most = self._beyond(held.a, held.b)
         if math.isfinite(self._most):
@@ -67,7 +66,7 @@ class ExactBank:
         return self._beyond([a], [b])
 
     def _beyond(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-        return abs(self.bank.bound.scale) * b[0].shape[0] * _greatest(*a) * _greatest(*b)
+        return abs(self.bank.bound.scale) * b[0].shape[0] * greatest(*a) * greatest(*b)
 
     def add_to(self, value: Tensor, number: int, source: Tensor | None = None) -> None:
         """Add scale * W to the rows and columns of a weight that a site covers, rounding once.
@@ -171,24 +170,6 @@ def _place(value: Tensor, site: Site) -> Tensor:
         rows, columns = columns, rows
     found = view(view(value, 1, columns), 0, rows)
     return found if rows is not None and len(rows) == 4 else found.unsqueeze(1)
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether every number is finite, in one pass."""
-    return math.isfinite(_greatest(tensor))
-
-
-def check_finite(where: str | Path, name: str, tensor: Tensor) -> None:
-    """Refuse a tensor of a checkpoint that has numbers that are not finite: E613."""
-    if not is_finite(tensor):
-        what = f"{where}: {name} has numbers that are not finite"
-        raise StateError("E613", what, advice="Training diverged: take an earlier checkpoint.")
-
-
-def _greatest(*tensors: Tensor) -> float:
-    """The greatest magnitude; a NaN is the least and the greatest of all."""
-    found = [bound for t in tensors if t.numel() for bound in torch.aminmax(t.detach())]
-    return float(torch.stack(found).abs().amax()) if found else 0.0
 
 
 @contextmanager

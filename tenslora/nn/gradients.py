@@ -17,6 +17,7 @@ from tenslora.nn.ledger import Ledger, lies_tall
 __all__ = [
     "Books",
     "Given",
+    "Gradients",
     "Known",
     "Piece",
     "add_product",
@@ -92,7 +93,8 @@ class Known(NamedTuple):
         b, book = self.bs[number], self.books.seconds[number]
         if b.is_cuda or not lies_tall(b):
             return b
-        return b.contiguous() if book is None else book[0].wide(book[1])
+        wide = None if book is None else book[0].wide(self.task, book[1])
+        return b.contiguous() if wide is None else wide
 
 
 #: Those of x, of x with entries dropped, of A, and of every B.

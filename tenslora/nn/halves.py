@@ -38,8 +38,9 @@ class Layout:
     places : of each site.
     rows : for each group the numbers of the A that its matrix holds, one below the other.
     first, second : how many A and how many B there are; 0 where all sites share one.
-    blocks : how many matrices the A of all sites are reshaped to, one a group; 0 where they are
-        not.
+    blocks : how many A each matrix holds where those of all groups are cut from one, one below the
+        other; empty where they are not.
+    at : which of these matrices each group has.
     """
 
     rank: int
@@ -47,24 +48,22 @@ class Layout:
     rows: tuple[tuple[int, ...], ...]
     first: int
     second: int
-    blocks: int
-
-    def block(self, group: int) -> int:
-        """Which of the ``blocks`` is the matrix of a group."""
-        return 0 if self.blocks == 1 else self.rows[group][0] // len(self.rows[group])
+    blocks: tuple[int, ...]
+    at: tuple[int, ...]
 
     def blocks_of(self, a: Tensor) -> tuple[Tensor, ...]:
-        """The ``blocks`` of A (sites, rank, in), as views."""
-        return a.view(self.blocks, -1, a.shape[-1]).unbind(0)
+        """The matrices that A (sites, rank, in) is cut to: views, unless several A lie tall."""
+        if len(self.blocks) == 1:
+            return (a.reshape(-1, a.shape[-1]),)
+        if len(set(self.blocks)) == 1:
+            return a.reshape(len(self.blocks), -1, a.shape[-1]).unbind(0)
+        return a.reshape(-1, a.shape[-1]).split([self.rank * count for count in self.blocks])
 
     def share_out(self, a: Tensor) -> tuple[Tensor, ...]:
         """The matrix of each group, (rows, in), from A (sites, rank, in)."""
-        groups = range(len(self.rows))
-        if self.blocks == 1:
-            return (a.reshape(-1, a.shape[-1]),) * len(groups)
         if self.blocks:
-            found = a.reshape(self.blocks, -1, a.shape[-1]).unbind(0)
-            return tuple(found[self.block(group)] for group in groups)
+            found = self.blocks_of(a)
+            return tuple(found[number] for number in self.at)
         pieces = a.unbind(0)
         return tuple(
             pieces[row[0]] if len(row) == 1 else torch.cat([pieces[n] for n in row])
@@ -108,20 +107,12 @@ def make_layout(
     firsts = math.prod(sizes[s] for s in first) if first else 0
     seconds = math.prod(sizes[s] for s in second) if second else 0
     every = tuple(places[n] for n in range(len(positions)))
-    return Layout(rank, every, tuple(rows), firsts, seconds, _blocks(rows, firsts))
-
-
-def _blocks(rows: Sequence[tuple[int, ...]], first: int) -> int:
-    """See :class:`Layout`: each group has A that follow each other, or all groups share theirs."""
-    width = len(rows[0])
-    if not first:
-        return 1
-    if all(row == rows[0] for row in rows):
-        return 1 if rows[0] == tuple(range(first)) else 0
-    regular = first % width == 0 and all(
-        row[0] % width == 0 and row == tuple(range(row[0], row[0] + width)) for row in rows
-    )
-    return first // width if regular else 0
+    different = sorted(set(rows))
+    blocks: tuple[int, ...] = ()
+    at: tuple[int, ...] = ()
+    if [n for row in different for n in row] == list(range(max(1, firsts))):
+        blocks, at = tuple(map(len, different)), tuple(map(different.index, rows))
+    return Layout(rank, every, tuple(rows), firsts, seconds, blocks, at)
 
 
 def _flat(position: Mapping[str, int], sizes: Mapping[str, int], names: Sequence[str]) -> int:
@@ -212,7 +203,7 @@ class Halves:
         if b.requires_grad:
             seconds = Ledger(b, _unbind if layout.second else _alone)
             b = Hold.apply(b, seconds, dtype)
-            if lies_tall(b):
+            if lies_tall(b) and not b.is_cuda:
                 seconds.tall = b.detach()
         return Matrices(*self._apart(a.to(dtype), b.to(dtype)), firsts, seconds)
 

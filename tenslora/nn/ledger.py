@@ -56,15 +56,20 @@ class Ledger:
         self._dtype = like.dtype
         self._like, self._apart = (like.shape, like.device), apart
         self._held: dict[int, _Pass] = {}
-        self._wide: Sequence[Tensor] = ()
+        self._wide: tuple[int, Sequence[Tensor]] | None = None
         self.tall: Tensor | None = None
 
-    def wide(self, number: int) -> Tensor:
-        """One of the matrices that lie tall, laid out wide; all are copied at the first call."""
-        if not self._wide:
-            assert self.tall is not None  # only then is it asked for
-            self._wide = self._apart(self.tall.contiguous())
-        return self._wide[number]
+    def wide(self, task: int, number: int) -> Tensor | None:
+        """One of the matrices that lie tall, laid out wide; ``None`` where they are not known.
+
+        All are copied at once in a backward pass, and let go of when it has given their gradient.
+        """
+        if self.tall is None:
+            return None
+        held = self._wide
+        if held is None or held[0] != task:
+            held = self._wide = task, self._apart(self.tall.contiguous())
+        return held[1][number]
 
     def add(self, task: int, number: int, one: Tensor, two: Tensor, scale: float) -> None:
         """Add ``scale * one @ two`` to the gradient of a matrix, in the backward pass ``task``."""
@@ -90,6 +95,7 @@ class Ledger:
 
     def take(self) -> Tensor | None:
         """The gradient of all matrices, ``None`` where this pass has added nothing."""
+        self._wide = None
         held = self._held.pop(graph_task(), None)
         if held is None:
             return None

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tenslora.errors import StateError
+from tenslora.nn.finite import check_finite
 
 __all__ = [
     "CONFIG",
@@ -257,6 +258,8 @@ def _pair(folder: Path, path: str, half: Mapping[str, Tensor]) -> tuple[Tensor, 
     if not (b.is_floating_point() and a.is_floating_point()):
         what = f"{folder}: the LoRA of {path} is of {b.dtype} and {a.dtype}"
         raise StateError("E613", what, advice="Floating-point numbers are wanted.")
+    for name, tensor in (("lora_B", b), ("lora_A", a)):
+        check_finite(folder, f"{name} of {path}", tensor)
     return b, a
 
 

@@ -128,8 +128,9 @@ def saved_bound(adapter: Adapter, tokens: int) -> int:
     total, read = _joined(adapter), dict[Hashable, int]()
     for bank in adapter.banks.values():
         plan, size = bank.program.plan, _itemsize(bank)
-        total += size * saved_once(plan)
-        for inputs in _inputs(bank):
+        each = _inputs(bank)
+        total += size * saved_once(plan, each[0])
+        for inputs in each:
             kept = saved_per_token(plan, inputs)
             if reads_input(plan):
                 kept -= bank.width * len(set(inputs))

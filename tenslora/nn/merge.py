@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from tenslora.errors import AttachError
 from tenslora.nn import install
-from tenslora.nn.exact import ExactBank, Piece, cannot_overflow, is_finite, merged_weight
+from tenslora.nn.exact import ExactBank, Piece, cannot_overflow, merged_weight
+from tenslora.nn.finite import is_finite
 from tenslora.nn.pages import empty_like
 from tenslora.nn.shards import is_sharded, reshard
 from tenslora.nn.site import Site

@@ -171,7 +171,7 @@ class Group:
             bs += [b[second] for second in seconds]
             if noted:
                 books += [None if ledger is None else (ledger, second) for second in seconds]
-                first = None if firsts is None else (firsts, halves.layout.block(number))
+                first = None if firsts is None else (firsts, halves.layout.at[number])
         alone = len(pieces) == 1
         entries = Books(first if alone else None, tuple(books)) if noted else None
         return Factors(pieces[0] if alone else torch.cat(pieces), self.widths, bs, entries)

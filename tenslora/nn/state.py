@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tenslora.errors import AttachError, StateError
 from tenslora.nn import install
 from tenslora.nn.attaching import build
-from tenslora.nn.exact import check_finite
 from tenslora.nn.files import write_whole
+from tenslora.nn.finite import check_finite
 from tenslora.nn.record import Record, describe, make_design, read_record
 from tenslora.nn.registry import check_name, check_nesting, registry_of
 from tenslora.nn.shards import put, reshard, whole

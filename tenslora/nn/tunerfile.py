@@ -20,7 +20,7 @@ from tenslora.nn import install
 from tenslora.nn.adapter import Adapter
 from tenslora.nn.attaching import build, draw_cores
 from tenslora.nn.design import Design, check_dropout
-from tenslora.nn.exact import check_finite
+from tenslora.nn.finite import check_finite
 from tenslora.nn.lora import trained_values
 from tenslora.nn.lorafile import read_config, read_tensors, trained_paths
 from tenslora.nn.record import FORMAT, Record, make_design, read_record

@@ -66,8 +66,12 @@ def saved_per_token(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int
     return _trace(plan, _MORE, readers).total() - _trace(plan, _FEW, readers).total()
 
 
-def saved_once(plan: Plan) -> int:
+def saved_once(plan: Plan, inputs: Sequence[Hashable] | None = None) -> int:
     """Count the numbers that a forward keeps of what is hoisted, whatever the tokens.
+
+    Parameters
+    ----------
+    plan, inputs : as in :func:`saved_per_token`; the A of sites that read one x lie together.
 
     Examples
     --------
@@ -77,7 +81,7 @@ def saved_once(plan: Plan) -> int:
     >>> saved_once(make_plan(n, {"out": 80, "in": 80, "a": 4, "b": 2}))  # G U, 2 x 80
     160
     """
-    readers = _Readers(plan, None)
+    readers = _Readers(plan, inputs)
     few, more = (_trace(plan, tokens, readers).total() for tokens in (_FEW, _MORE))
     return few - _FEW * (more - few)
 

@@ -172,6 +172,14 @@ def test_a_search_ends_where_frozen_cores_grow_too_large(monkeypatch):
         keep_energy(family, array, 0.999, sizes=sizes, most=trained - 1)
 
 
+def test_a_search_ends_where_there_are_no_more_waves():
+    """At 2 x 5 x 4 numbers for each of two weights, of 20 pairs of frequencies."""
+    family, array, sizes = NOISE.read_by(tl.resolve("fourierft"))
+    assert keep_energy(family, array, 0.3, sizes=sizes).bound.ranks["n"] < 20
+    with pytest.raises(FitError, match=r"E904: .* at n=20, "):
+        keep_energy(family, array, 0.9999999, sizes=sizes)
+
+
 def test_cores_from_weights_have_no_place_in_updates():
     with pytest.raises(FitError) as info:
         keep_energy("lora_xs", ARRAY, 0.9)

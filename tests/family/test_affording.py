@@ -74,6 +74,10 @@ def test_families_that_cannot_be_bound_say_why():
     assert [row.name for row in table.rows] == ["lora", "tt_lora"]
     assert "no heads" in table.left_out["lorta"]
     assert "below the smallest adapter" not in table.left_out["lorta"]
+    few = tl.budget_table("minilm", ["gralora"], params=10**5, sizes={"t": 2, "n": 2})
+    cut = tl.budget_table("minilm", ["gralora"], params=10**5)
+    assert [row.name for row in few.rows] == ["gralora"]
+    assert cut.left_out["gralora"].endswith("(at t=16 o=24 n=16 c=24; others may take fewer)")
     small = tl.budget_table(
         "minilm", ["lora", "W[expert out in] = B[expert out r] A[r in]"], params=9
     )

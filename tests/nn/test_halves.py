@@ -74,6 +74,34 @@ def test_a_ledger_forgets_passes_that_were_broken_off():
     assert 99 in ledger._held
 
 
+def test_a_matrix_is_laid_out_wide_once_in_a_pass():
+    tall = torch.randn(3, WIDTH, RANK).mT
+    ledger = Ledger(tall, lambda whole: whole.unbind(0))
+    assert ledger.wide(5, 1) is None  # it does not know the matrices
+    ledger.tall = tall
+    first = ledger.wide(5, 1)
+    assert first.is_contiguous()
+    assert torch.equal(first, tall[1])
+    assert ledger.wide(5, 1) is first
+    tall.mul_(2)
+    assert torch.equal(ledger.wide(6, 1), tall[1])
+    ledger.take()
+    assert ledger._wide is None
+
+
+def test_groups_of_different_lengths_are_cut_from_one_matrix():
+    """As of a decoder: q, k and v of its own input, then q, and k and v of what another reads."""
+    sites = [{"site": n} for n in range(6)]
+    layout = make_layout(RANK, sites, {"site": 6}, ["site"], ["site"], [(0, 1, 2), (3,), (4, 5)])
+    a = torch.randn(6, RANK, WIDTH)
+    found = layout.share_out(a)
+    assert [len(matrix) for matrix in found] == [3 * RANK, RANK, 2 * RANK]
+    assert torch.equal(torch.cat(found), a.flatten(0, 1))
+    assert {matrix.untyped_storage().data_ptr() for matrix in found} == {
+        a.untyped_storage().data_ptr()
+    }
+
+
 @pytest.mark.parametrize("tall", [False, True])
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_thin_products_do_not_depend_on_how_a_matrix_lies(tall, ranks):

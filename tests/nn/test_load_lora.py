@@ -202,6 +202,7 @@ TENSORS = {
     "rank": (lambda t: t.update({KEY: t[KEY][:2].clone()}), "E613: .*do not fit"),
     "width": (lambda t: t.update({KEY: t[KEY][:, :9].clone()}), "E615: .*for 12 x 9, and it is 12"),
     "integers": (lambda t: t.update({KEY: t[KEY].long()}), "E613: .*int64"),
+    "no numbers": (lambda t: t[KEY].fill_(torch.inf), "E613: .*numbers that are not finite"),
     "path": (
         lambda t: t.update({k.replace("blocks.0.q", "blocks.0.qq"): t.pop(k) for k in list(t)}),
         r"E615: .*blocks.0.qq, which Plain has not.*Did you mean blocks\.0\.q ",

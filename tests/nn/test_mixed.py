@@ -262,3 +262,41 @@ def test_banks_that_drop_differently_are_not_run_together(make_case, randomized)
     assert not torch.allclose(case.run(), expected)
     case.model.eval()
     torch.testing.assert_close(case.run(), expected)
+
+
+@pytest.mark.parametrize("where", ["backward", "some layers"])
+def test_a_step_in_autocast_around_layers_in_float32(where):
+    """Backward runs in autocast where the layers did not: its products stay in float32."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v = (nn.Linear(16, 16) for _ in range(3))
+
+        def forward(self, x):
+            with torch.autocast("cpu", torch.bfloat16, enabled=False):
+                q, k = self.q(x), self.k(x)
+            return q * k + self.v(x).float()
+
+    model = Attention()
+    equation = "W[proj out in] = B[proj out r] A[proj r in]"
+    family = tl.family(equation, starts_nonzero=True)
+    adapter = tl.attach(model, family, targets=["q", "k", "v"], ranks=4)
+    with torch.no_grad():
+        for core in adapter.parameters():
+            core.normal_(generator=torch.Generator().manual_seed(0))
+    x = torch.randn(50, 16, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    gradients = []
+    for inside in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=where == "some layers"):
+            loss = model(x).square().mean()
+            if inside and where == "some layers":
+                loss.backward()
+        if not (inside and where == "some layers"):
+            with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+                loss.backward()
+        gradients.append([x.grad, *(core.grad for core in adapter.parameters())])
+        for held in (x, *adapter.parameters()):
+            held.grad = None
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, rtol=2e-2, atol=1e-3)

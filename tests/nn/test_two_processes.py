@@ -118,8 +118,8 @@ def test_weights_in_parts_are_not_merged(way, spread):
 def test_a_model_is_sharded_with_its_adapter_not_before(spread):
     for one in spread[1]:
         assert one["late"]["error"] == (
-            "E522: the weight of blocks.0.q lies in parts on several processes\n"
-            "  Attach first, then shard the model: its cores have to be in parts too. False"
+            "E522: the model is in FSDPModule\n  Attach first, then wrap or shard the model: the "
+            "gradients of its cores have to be added up over the processes too. False"
         )
 
 

@@ -15,7 +15,7 @@ from tenslora.integrations.peft.loading import Loading
 from tenslora.integrations.peft.reading import FLOATS, Told, opened, tell
 from tenslora.nn.bank import Bank
 from tenslora.nn.design import Design
-from tenslora.nn.exact import check_finite
+from tenslora.nn.finite import check_finite
 from tenslora.nn.shards import is_sharded
 from tenslora.nn.tunerfile import ROOT, core_name
 

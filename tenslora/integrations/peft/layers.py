@@ -14,7 +14,8 @@ from tenslora.errors import AttachError
 from tenslora.integrations.peft.place import Place
 from tenslora.integrations.peft.shared import Shared
 from tenslora.nn.bank import Bank
-from tenslora.nn.exact import cannot_overflow, is_finite, merged_weight
+from tenslora.nn.exact import cannot_overflow, merged_weight
+from tenslora.nn.finite import is_finite
 from tenslora.nn.merge import MergedWeight
 from tenslora.nn.wrappers import WrappedHook, not_alone
 
