@@ -142,7 +142,7 @@ def _against_rebuilding(
     """Our part and that of rebuilding, for each construction.
 
     Both compute the same: that is checked on the first layers alone, for rebuilding takes minutes.
-    Where ours is no more than twice the twins' gap, that stands in for it: the ratio is then a bound.
+    Where ours is no more than twice the twins' gap, that stands in for it: a bound of the ratio.
     """
     rows = []
     for size in sizes:

@@ -282,10 +282,10 @@ def test_rates_that_do_not_fit(family, rates, text):
 RATES = {"compression": {"in": 0.02, "out": 0.02, "proj": 1, "layer": 0.5}}
 
 
-def test_a_multiple_for_all_leaves_ranks_of_rates_alone():
-    found = tl.ranks("tenslora.qkv_depth", BERT, compression={"in": 0.02}, multiple=8, params=10**5)
-    assert found["a"] == 15
-    assert found["b"] % 8 == 0 == found["d"] % 8
+def test_limits_for_all_leave_ranks_of_rates_alone():
+    given = {"compression": {"in": 0.02}, "multiple": 8, "maximum": 64, "params": 10**5}
+    found = tl.ranks("tenslora.qkv_depth", BERT, **given)
+    assert (found["a"], found["b"], found["d"]) == (15, 64, 8)
 
 
 @pytest.mark.parametrize("params", [24, 100, 1000])
@@ -316,7 +316,7 @@ def test_a_budget_asks_for_no_more_waves_than_there_are(params):
         ({"params": 10**5, "weights": {"in": math.nan}}, "E211", "weights: a=nan is no positive"),
         ({"params": 10**5, "spread": -1}, "E211", "spread=-1 is not"),
         ({"compression": 0.5}, "E210", "compression=0.5 does not say of which mode"),
-        ({**RATES, "maximum": 4}, "E210", "gives rank a=15, and maximum allows 4"),
+        ({**RATES, "maximum": {"a": 4}}, "E210", "gives rank a=15, and maximum allows 4"),
         ({**RATES, "minimum": {"in": 80}}, "E210", "gives rank a=15, and minimum asks for 80"),
         ({**RATES, "multiple": {"in": 8}}, "E210", "gives rank a=15, and multiple asks for one of"),
         ({**RATES, "multiple": -3}, "E206", "multiple a=-3 is not a positive integer"),

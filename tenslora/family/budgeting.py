@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from operator import index
 from typing import Any
 
@@ -54,7 +53,8 @@ def ranks(
         1.0}``; alone where it says every rank, or beside a budget for the others.
     weights : ranks grow in proportion to it; by mode or bond, 1 where not named.
     minimum, maximum, multiple : limits, one for all or by mode or bond; ``multiple=8`` suits GPUs.
-        A mode smaller than the multiple is not asked, nor a rank that a rate gives by one for all.
+        A mode smaller than the multiple is not asked; one for all is not asked of ranks that a rate
+        gives.
     spread : how far ranks may leave their proportion, as a fraction; at least one step.
     itemsize : bytes of a number.
 
@@ -89,22 +89,34 @@ def ranks(
     lowest = _by_bond(found, minimum, "minimum")
     highest = _by_bond(found, maximum, "maximum")
     steps = _by_bond(found, multiple, "multiple")
-    shares = _by_bond(found, weights, "weights")
-    limits = Limits(lowest, highest, steps, shares, spread)
-    make_ranks(network, target, limits)  # refuses what no rank meets
-    _check_rates(fixed, lowest, highest, steps if isinstance(multiple, Mapping) else {})
-    if budget is None:
-        return _complete(found, fixed)
+    for word, numbers in (("minimum", lowest), ("maximum", highest), ("multiple", steps)):
+        _check_counts(word, numbers)
+    named = [
+        numbers if isinstance(given, Mapping) else {}
+        for numbers, given in ((lowest, minimum), (highest, maximum), (steps, multiple))
+    ]
+    _check_rates(fixed, *named)
     most = most_ranks(found, target)
     highest = {**most, **{bond: min(n, most.get(bond, n)) for bond, n in highest.items()}}
-    limits = replace(
-        limits,
+    limits = Limits(
         minimum={**lowest, **fixed},
         maximum={**highest, **fixed},
         multiple={**steps, **dict.fromkeys(fixed, 1)},
+        weights=_by_bond(found, weights, "weights"),
+        spread=spread,
     )
+    if budget is None:
+        make_ranks(network, target, limits)  # refuses what no rank meets
+        return _complete(found, fixed)
     unit = None if bytes is None else itemsize
     return fit_ranks(network, target, budget, frozen=frozen, limits=limits, itemsize=unit)
+
+
+def _check_counts(word: str, numbers: Mapping[str, object]) -> None:
+    for bond, value in numbers.items():
+        if not is_count(value):
+            what = f"{word} {bond}={value!r} is not a positive integer"
+            raise SizeError("E206", what, advice="Give a number of at least 1.")
 
 
 def _check_rates(
@@ -113,7 +125,7 @@ def _check_rates(
     highest: Mapping[str, int],
     steps: Mapping[str, int],
 ) -> None:
-    """Refuse ranks of rates of compression that the limits forbid."""
+    """Refuse ranks of rates of compression that limits of their own forbid."""
     for bond, rank in fixed.items():
         what = f"compression gives rank {bond}={rank}, and "
         if rank < lowest.get(bond, 1):

@@ -288,6 +288,48 @@ def test_the_whole_model_under_checkpointing(make_case, randomized):
         torch.testing.assert_close(one, three, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_gradients_that_are_switched_on_inside_of_a_forward_without(name):
+    """The layers in that part train, as any layer does: what was hoisted before has no graph."""
+
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(
+                nn.ModuleDict({n: nn.Linear(6, 6) for n in "qkv"}) for _ in range(2)
+            )
+
+        def forward(self, x):
+            first, second = ([layer[n] for n in "qkv"] for layer in self.layers)
+            for layer in first:
+                x = layer(x)
+            with torch.enable_grad():
+                for layer in second:
+                    x = layer(x)
+            return x
+
+    model = Part()
+    adapter = tl.attach(model, family(EQUATIONS[name]), targets=["q", "k", "v"], ranks=2)
+    x = torch.randn(40, 6)
+    with torch.no_grad():
+        middle = x
+        for n in "qkv":
+            middle = model.layers[0][n](middle)
+        out = model(x)
+    assert out.requires_grad
+    out.square().sum().backward()
+    found = [core.grad.clone() for core in adapter.parameters()]
+    for core in adapter.parameters():
+        core.grad = None
+    for n in "qkv":
+        middle = model.layers[1][n](middle)
+    torch.testing.assert_close(out, middle)
+    middle.square().sum().backward()
+    for one, core in zip(found, adapter.parameters(), strict=True):
+        torch.testing.assert_close(one, core.grad)
+        assert one.count_nonzero() > 0
+
+
 @pytest.mark.parametrize("between", ["no_grad", "grad"])
 def test_another_forward_between_a_forward_and_its_backward(between, make_case, randomized):
     grads = []
