@@ -125,15 +125,23 @@ def spread(model: Model, way: Way) -> nn.Module:
     return fully_shard(model, mesh=mesh)
 
 
-def attach_late() -> str:
-    """What is said to who attaches after sharding."""
-    model = Model().double()
-    spread(model, Way("lora", "fsdp2"))
-    try:
-        tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2)
-    except tl.TensloraError as error:
-        return f"{error} {hasattr(model, 'tenslora')}"
-    return ""
+def attach_late() -> list[str]:
+    """What is said to who attaches after sharding, or wrapping, or sharding another part."""
+    found = []
+    for way in ("fsdp2", "ddp", "head"):
+        model: nn.Module = Model().double()
+        if way == "head":
+            from torch.distributed.tensor import distribute_tensor, init_device_mesh
+
+            mesh = init_device_mesh("cpu", (2,))
+            model.head.bias = nn.Parameter(distribute_tensor(model.head.bias.detach(), mesh))
+        else:
+            model = spread(model, Way("lora", way))
+        try:
+            tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2)
+        except tl.TensloraError as error:
+            found.append(f"{error.code}: {error.what} {hasattr(model, 'tenslora')}")
+    return found
 
 
 def run(way: Way, folder: Path) -> dict[str, object]:
@@ -180,7 +188,7 @@ def main(folder: Path, rank: int) -> None:
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
     )
     found = {way.name: run(way, folder) for way in RUNS}
-    found["late"] = {"error": attach_late()}
+    found["late"] = {"errors": attach_late()}
     (folder / f"found-{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
