@@ -25,7 +25,7 @@ def quoted(results: Results) -> Mapping[str, str]:
     '?'
     """
     found: dict[str, str] = defaultdict(lambda: "?")
-    for numbers in (_group, _inference, _parts, _growth):
+    for numbers in (_counters, _group, _inference, _parts, _whole, _growth):
         found.update(numbers(results))
     return found
 
@@ -65,6 +65,23 @@ def _ours(row: Row, key: str) -> float | None:
     return value
 
 
+def _counters(results: Results) -> Iterator[tuple[str, str]]:
+    """Of a core of five modes at a rank of 16, and of all constructions at 4."""
+    rows = [r for r in _rows(results, "counters") if r["model"].startswith("ViT 12")]
+    core = [r for r in rows if (r["family"], r["rank"]) == ("tenslora.att_qkv_depth", 16)]
+    thin = [r for r in rows if r["rank"] == 4 and r["family"].startswith("tenslora")]
+    wide = [r for r in rows if r["rank"] == 16 and r["family"].startswith("tenslora")]
+    for side, ending in (("tenslora", ""), ("hand", "_hand")):
+        known = [r["ratio"] for r in core if r["side"] == side]
+        yield f"core_bytes{ending}", _span(ratio["nbytes"] for ratio in known)
+        yield f"core_saved{ending}", _span(ratio["saved"] for ratio in known)
+        most = max((r["ratio"]["nbytes"] for r in thin if r["side"] == side), default=None)
+        yield f"thin_bytes{ending}", _span([most])
+    for found, name in ((thin, "thin"), (wide, "wide")):
+        most = max((r["ratio"]["flops"] for r in found if r["side"] == "tenslora"), default=1.0)
+        yield f"{name}_flops", f"{100 * (most - 1):.1f}"
+
+
 def _group(results: Results) -> Iterator[tuple[str, str]]:
     unit = _rows(results, "group", width=768, tokens=394, mode="step")
     thin = [r for r in unit if r["rank"] == 4]
@@ -81,6 +98,11 @@ def _group(results: Results) -> Iterator[tuple[str, str]]:
     yield "equal_hand", _span(_hand(r, "of_peft") for r in equal)
     named = [r for r in unit if r["rank"] == 4 and r["family"] in NAMED]
     yield "named_4", _span(_ours(r, "of_peft") for r in named)
+    wide = [r for r in unit if r["rank"] == 76 and r["family"] in NAMED]
+    worst = max(wide, key=lambda r: _ours(r, "of_peft") or 0.0, default=None)
+    if worst is not None:
+        yield "named_family", worst["family"]
+        yield "named_flops", _percent(worst["bound"] / (_ours(worst, "overhead") or 1.0))
 
 
 def _inference(results: Results) -> Iterator[tuple[str, str]]:
@@ -92,14 +114,38 @@ def _inference(results: Results) -> Iterator[tuple[str, str]]:
 
 
 def _parts(results: Results) -> Iterator[tuple[str, str]]:
-    """LoRA's overhead in many layers, in parts of PEFT's."""
-    for row in _rows(results, "parts", family="lora"):
+    """The overhead of LoRA (``deep``) and of ``att_qkv_depth`` (``core``) in many layers, in parts
+    of PEFT's.
+    """
+    for row in _rows(results, "parts"):
+        word = "deep" if row["family"] == "lora" else "deep_core"
         sides, case = row["sides"], f"{row['mode']}_{row['tokens']}"
         names = {"tenslora": "", "hand": "_hand", "products in hooks": "_products"}
         for side, ending in names.items():
             if side in sides and sides["PEFT"]["many"] > 0:
                 part = sides[side]["many"] / sides["PEFT"]["many"]
-                yield f"deep_{case}{ending}", f"{part:.2f}"
+                yield f"{word}_{case}{ending}", f"{part:.2f}"
+
+
+def _whole(results: Results) -> Iterator[tuple[str, str]]:
+    """The model in which a construction is dearest against PEFT's LoRA, and the other models."""
+    rows = _rows(results, "whole")
+    ours = [r for r in rows if r["side"] == "lora" or r["side"].startswith("tenslora")]
+    equal = [r for r in ours if "equal parameters" in r["side"]]
+    yield "step_equal", _span(r["step"]["paired"] for r in equal)
+    ours = [r for r in ours if r not in equal]
+    if not ours:
+        return
+    model = max(ours, key=lambda r: r["step"]["paired"])["model"]
+    here = [r for r in ours if r["model"] == model]
+    yield "step_model", model
+    yield "step_over", _span((r["overhead"]["paired"] for r in here), _percent)
+    yield "step_noise", _percent(max(r["noise"] for r in here))
+    yield "step_rounds", str(here[0]["rounds"])
+    floor = [r["median"] for r in rows if r["model"] == model and r["side"] == "floor"]
+    yield "step_seconds", _span(floor)
+    others = [r["step"]["paired"] for r in ours if r["model"] != model]
+    yield "step_others", _span([max(others, default=None)])
 
 
 def _growth(results: Results) -> Iterator[tuple[str, str]]:

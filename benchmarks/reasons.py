@@ -20,17 +20,18 @@ _COLD = (
 
 REASONS: dict[str, str] = {
     "bytes": (
-        f"{_CORE} It is read in each pass; code written by hand moves as much (0.27). At r = 4 "
-        "the worst is 0.25 for both."
+        f"{_CORE} It is read in each pass; code written by hand moves {{core_bytes_hand}}, ours "
+        "{core_bytes}. At r = 4 the worst is {thin_bytes}, by hand {thin_bytes_hand}."
     ),
     "flops": (
         "Where q, k and v do not share the input factor, x A B costs what LoRA's does, and what "
-        "is computed once a forward from the cores comes on top: 1 % at r = 16, 0.1 % at r = 4. "
+        "is computed once a forward from the cores comes on top: up to {wide_flops} % at r = 16, "
+        "{thin_flops} % at r = 4. "
         "Code written by hand needs the same."
     ),
     "saved": (
         f"{_CORE} The parts of A and B that are computed from it are kept for its gradient, in "
-        "code written by hand too (1.09). recompute=True keeps next to nothing."
+        "code written by hand too ({core_saved_hand}). recompute=True keeps next to nothing."
     ),
     "bound": (
         f"One layer pays here for what a model shares over all its layers. {_CORE} Ours is at "
@@ -48,7 +49,7 @@ REASONS: dict[str, str] = {
     "group-any": (
         "Ranks of 76 and 96 against PEFT's rank of 4: with as many parameters the products with "
         "x are 19 and 24 times as wide. Dearer by nature: hand-written code is at {equal_hand}. In "
-        "whole models the step is equal (below)."
+        "a whole model the step is at {step_equal} of PEFT's."
     ),
     "hand": (
         "An autograd.Function for exactly this shape replaces the three layers and runs its Python "
@@ -63,16 +64,18 @@ REASONS: dict[str, str] = {
         "{deep_step_16_hand}."
     ),
     "named": (
-        "At a rank of 76 the products are the overhead, and three quarters of it are their "
-        "FLOPs. At r = 4 these families are at {named_4}."
+        "At a rank of 76 the products are the overhead: {named_flops} % of that of {named_family} "
+        "is the time of their FLOPs at the speed of the frozen ones. At r = 4 these families are "
+        "at {named_4}."
     ),
     "step": (
-        "A step of 0.75 s in which all adapters are 2 to 5 % of the floor: the difference is "
-        "within the noise of eight rounds. In every other model each construction is below 1.00."
+        "{step_model}: a step of {step_seconds} s in which the constructions add {step_over} % to "
+        "the floor, with a noise of {step_noise} % in {step_rounds} rounds. In the other models "
+        "the worst is at {step_others}."
     ),
     "growth": (
-        "Within what such an exponent differs by: PEFT's own, which does the same in every "
-        "layer, comes out at {growth_peft} in the same run."
+        "PEFT's own, which does the same in every layer, comes out at {growth_peft} in the same "
+        "run: the floor is subtracted from steps of which an adapter is a few per cent."
     ),
     "trees": (
         "The cost is a sum of FLOPs and bytes at fixed speeds, and batched products of thin "
@@ -83,14 +86,15 @@ REASONS: dict[str, str] = {
     "inference": (
         "One layer pays for opening and closing the forward. At 128 tokens the families are at "
         "{inference_128}, by hand at {inference_128_hand}; at 394 at {inference_394}, by hand at "
-        "{inference_394_hand}. In 12 layers of 394 tokens LoRA is at {deep_inference_394}, hooks "
-        "that do the products and ask nothing at {deep_inference_394_products}. Merged, nothing is "
-        "left."
+        "{inference_394_hand}. In 12 layers of 394 tokens LoRA is at {deep_inference_394} and "
+        "att_qkv_depth at {deep_core_inference_394}, hooks that do the products of LoRA and ask "
+        "nothing at {deep_inference_394_products}. Merged, nothing is left."
     ),
     "inference-4": (
         "Four rows: a call is a few operations of microseconds. In 12 layers LoRA is at "
-        "{deep_inference_4}, by hand at {deep_inference_4_hand}; hooks that do the products with A "
-        "and B at hand and ask nothing are at {deep_inference_4_products}, about the least that "
+        "{deep_inference_4} and att_qkv_depth at {deep_core_inference_4}, by hand at "
+        "{deep_inference_4_hand} and {deep_core_inference_4_hand}; hooks that do the products with "
+        "A and B at hand and ask nothing are at {deep_inference_4_products}, about the least that "
         f"hooks can reach. {_COLD}. Written in one function, all that a hook has to ask took "
         "less and did not reach the goal. Merged, nothing is left."
     ),

@@ -36,7 +36,7 @@ def test_numbers_come_from_the_rows_that_they_name():
 def test_every_name_in_a_reason_is_a_number_of_the_kept_results():
     from benchmarks.figures import load
 
-    kept = {name: load(name) for name in ("group", "parts", "growth")}
+    kept = {name: load(name) for name in ("counters", "group", "parts", "whole", "growth")}
     numbers = quoted(kept)
     for text in reasons.REASONS.values():
         for _, name, _, _ in string.Formatter().parse(text):
