@@ -23,13 +23,10 @@ from tenslora.nn.design import (
     trained_modules,
 )
 from tenslora.nn.registry import Registry, check_name, check_nesting, registry_of
-from tenslora.nn.shards import is_sharded
+from tenslora.nn.shards import check_together
 from tenslora.nn.site import Site
 from tenslora.nn.starting import start_from_weights
 from tenslora.nn.wrappers import check_wrapped, start_wrapper
-
-#: Modules that spread what is in them over processes.
-_SPREAD = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
 
 __all__ = ["attach", "build", "draw_cores", "make_banks"]
 
@@ -196,7 +193,7 @@ def make_banks(
 ) -> dict[str, Bank]:
     """Make the bank of each group, with its first values; the arguments are those of `build`."""
     check_planning(plan)
-    check_whole(model)
+    check_together(model)
     weight = _weight(model, design.sites[0])
     wide = torch.promote_types(torch.float32, weight.dtype) if weight.is_floating_point() else None
     core_dtype = dtype or wide or torch.float32
@@ -231,24 +228,6 @@ def make_banks(
                 start_wrapper(model, bank, seed, design.key(group))
         banks[group.name] = bank
     return banks
-
-
-def check_whole(model: nn.Module) -> None:
-    """Refuse a model that is spread over processes already: E522."""
-    what = ""
-    for path, module in model.named_modules():
-        kinds = {kind.__name__ for kind in type(module).__mro__ if "torch" in kind.__module__}
-        if kinds & _SPREAD:
-            what = f"{path or 'the model'} is in {min(kinds & _SPREAD)}"
-            break
-        parts = [n for n, p in module.named_parameters(recurse=False) if is_sharded(p)]
-        if parts:
-            what = f"{path}.{parts[0]}".lstrip(".") + " lies in parts on several processes"
-            break
-    if what:
-        advice = "Attach first, then wrap or shard the model: the gradients of its cores have to "
-        advice += "be added up over the processes too."
-        raise AttachError("E522", what, advice=advice)
 
 
 def draw_cores(model: nn.Module, bank: Bank, seed: int, key: str) -> None:

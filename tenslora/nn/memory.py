@@ -142,7 +142,8 @@ def saved_bound(adapter: Adapter, tokens: int) -> int:
 def _joined(adapter: Adapter) -> int:
     """Bytes of A that are copied below each other, for they meet one x.
 
-    Those of one bank are where its groups are of different lengths, and those of several banks.
+    Those of one bank are where the A of its groups do not follow each other, and those of several
+    banks.
     """
     met: dict[Hashable, dict[Bank, int]] = {}
     copied = 0

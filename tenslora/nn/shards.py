@@ -13,7 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["is_sharded", "layers_of", "put", "reshard", "shard", "whole", "written_class"]
+from tenslora.errors import AttachError
+
+__all__ = [
+    "check_together",
+    "is_sharded",
+    "layers_of",
+    "put",
+    "reshard",
+    "shard",
+    "whole",
+    "written_class",
+]
+
+#: Modules that spread what is in them over processes.
+_SPREAD = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
 
 _LAYER = re.compile(r"(.*?\.\d+)\.")
 
@@ -47,6 +61,34 @@ def shard(model: nn.Module, paths: Iterable[str], device: str) -> None:
     for layer in layers_of(paths):
         fully_shard(model.get_submodule(layer), mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def check_together(model: nn.Module) -> None:
+    """Refuse a model that is spread over processes: cores that come later are not spread with it.
+
+    Raises
+    ------
+    AttachError
+        E522.
+
+    Examples
+    --------
+    >>> check_together(nn.Linear(2, 2))  # it lies in one process: nothing is said
+    """
+    what = ""
+    for path, module in model.named_modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__ if "torch" in kind.__module__}
+        if kinds & _SPREAD:
+            what = f"{path or 'the model'} is in {min(kinds & _SPREAD)}"
+            break
+        parts = [n for n, p in module.named_parameters(recurse=False) if is_sharded(p)]
+        if parts:
+            what = f"{path}.{parts[0]}".lstrip(".") + " lies in parts on several processes"
+            break
+    if what:
+        advice = "Attach first, then wrap or shard the model: the gradients of its cores have to "
+        advice += "be added up over the processes too."
+        raise AttachError("E522", what, advice=advice)
 
 
 def is_sharded(tensor: Tensor) -> bool:
