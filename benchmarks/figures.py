@@ -129,7 +129,7 @@ def _label(row: Row) -> str:
 def _over_bound(results: Results) -> Reached | None:
     return _worst(
         (
-            row["sides"]["tenslora"]["overhead"]["minima"] - row["bound"],
+            max(row["sides"]["tenslora"]["overhead"].values()) - row["bound"],
             _label(row),
             row["noise"],
         )
@@ -139,10 +139,12 @@ def _over_bound(results: Results) -> Reached | None:
 
 
 def _part(row: Row) -> tuple[float | None, str, float | None]:
+    """Of PEFT's overhead, by the worse of the two statistics."""
     sides = row["sides"]
-    over = sides["PEFT"]["overhead"]["minima"]
-    noise = row["noise"] / over if over else None
-    return sides["tenslora"]["of_peft"]["minima"], _label(row), noise
+    over = min(sides["PEFT"]["overhead"].values())
+    noise = row["noise"] / over if over > 0 else None
+    parts = [part for part in sides["tenslora"]["of_peft"].values() if part is not None]
+    return max(parts, default=None), _label(row), noise
 
 
 def _of_peft(keep: Callable[[Row], bool]) -> Callable[[Results], Reached | None]:
@@ -167,10 +169,12 @@ def _of_hand(tokens: int) -> Callable[[Results], Reached | None]:
             hands = [s for name, s in sides.items() if name.startswith("hand")]
             if row["mode"] != "step" or not hands or row["rank"] != 4:
                 continue
-            best = min(side["overhead"]["minima"] for side in hands)
-            ours = sides["tenslora"]["overhead"]["minima"]
-            if best > row["noise"] / 2:
-                yield ours / best, _label(row), row["noise"] / best
+            ratios = []
+            for statistic, ours in sides["tenslora"]["overhead"].items():
+                best = min(side["overhead"][statistic] for side in hands)
+                if best > row["noise"] / 2:
+                    ratios.append((ours / best, _label(row), row["noise"] / best))
+            yield from sorted(ratios)[-1:]
 
     return lambda results: _worst(rows(results))
 

@@ -1,4 +1,4 @@
-"""The numbers that the reasons for a missed figure quote, from the kept results.
+"""The numbers that the reasons for a missed figure quote, from the kept results: medians.
 
 Knows no tensor library: the documentation imports it.
 """
@@ -55,13 +55,13 @@ def _rows(results: Results, name: str, **wanted: Any) -> list[Row]:
 
 def _hand(row: Row, key: str) -> float | None:
     """The better one of the two that are written by hand."""
-    sides = [side[key]["minima"] for name, side in row["sides"].items() if name.startswith("hand")]
+    sides = [side[key]["paired"] for name, side in row["sides"].items() if name.startswith("hand")]
     known = [value for value in sides if value is not None]
     return min(known) if known else None
 
 
 def _ours(row: Row, key: str) -> float | None:
-    value: float | None = row["sides"]["tenslora"][key]["minima"]
+    value: float | None = row["sides"]["tenslora"][key]["paired"]
     return value
 
 
