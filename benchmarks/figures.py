@@ -217,7 +217,7 @@ def _rebuild(keep: Callable[[Row], bool], *, mean: bool) -> Callable[[Results], 
             (
                 row["times"],
                 f"{row['family']}, {row['layers']} layers",
-                row["times"] * 2 * row["gap"] / row["ours"],
+                None if mean else row["times"] * 2 * row["gap"] / row["ours"],
             )
             for row in results.get("growth", {}).get("against", ())
             if keep(row)
