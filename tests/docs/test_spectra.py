@@ -60,6 +60,16 @@ def test_the_text_counts_the_families_and_names_every_file():
     assert files == each | {name for name in files if f"> {name}.json" in about}
 
 
+def test_the_texts_say_where_a_search_ends():
+    from tenslora.decompose import ranking
+    from tenslora.decompose.searching import MOST_FROZEN
+
+    about = (ROOT / "benchmarks" / "results" / "minilm-spectrum" / "about.md").read_text("utf-8")
+    page = (ROOT / "docs" / "fitting.md").read_text("utf-8")
+    for text in (about, page, ranking.keep_energy.__doc__):
+        assert f"frozen cores hold {MOST_FROZEN // 10**6} million numbers" in text
+
+
 def _looped(line):
     """The families of a loop of the shell, each of which fills the file of its name."""
     start, _, rest = line.partition(" in ")
