@@ -149,8 +149,6 @@ def _whole(results: Results) -> Iterator[tuple[str, str]]:
 
 
 def _growth(results: Results) -> Iterator[tuple[str, str]]:
-    rows = _rows(results, "growth", axis="layers", side="PEFT")
-    yield "growth_peft", _span(row["exponent"] for row in rows)
     for row in results.get("growth", {}).get("against", ()):
         if row["family"] == "tenslora.qkv_depth":
             yield f"rebuild_gap_{row['layers']}", f"{2e3 * row['gap']:.0f}"

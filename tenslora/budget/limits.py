@@ -10,7 +10,7 @@ from tenslora.algebra.redundancy import rank_cap
 from tenslora.errors import SizeError
 from tenslora.spec import Network, is_count
 
-__all__ = ["Limits", "Rank", "make_ranks"]
+__all__ = ["Limits", "Rank", "check_count", "make_ranks"]
 
 _Numbers = int | Mapping[str, int] | None
 
@@ -120,10 +120,15 @@ def _by_bond(network: Network, word: str, given: _Numbers) -> dict[str, int]:
             what = f"{word} names {bond!r}, no bond of {network}"
             advice = f"The bonds are {', '.join(network.bonds) or 'none'}."
             raise SizeError("E211", what, advice=advice)
-        if not is_count(value):
-            what = f"{word} {bond}={value!r} is not a positive integer"
-            raise SizeError("E206", what, advice="Give a number of at least 1.")
+        check_count(word, bond, value)
     return {bond: int(value) for bond, value in numbers.items()}
+
+
+def check_count(word: str, bond: str, value: object) -> None:
+    """Refuse a limit of a bond that is no count: E206."""
+    if not is_count(value):
+        what = f"{word} {bond}={value!r} is not a positive integer"
+        raise SizeError("E206", what, advice="Give a number of at least 1.")
 
 
 def _weights(network: Network, limits: Limits) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenslora.budget import Limits, bonds_of_modes, compressed_ranks, fit_ranks, lora_parameters
 from tenslora.budget import isorank as same_rank
-from tenslora.budget.limits import make_ranks
+from tenslora.budget.limits import check_count, make_ranks
 from tenslora.errors import SizeError
 from tenslora.family.binding import check_rank, count_like
 from tenslora.family.family import Family
@@ -90,7 +90,8 @@ def ranks(
     highest = _by_bond(found, maximum, "maximum")
     steps = _by_bond(found, multiple, "multiple")
     for word, numbers in (("minimum", lowest), ("maximum", highest), ("multiple", steps)):
-        _check_counts(word, numbers)
+        for bond, value in numbers.items():
+            check_count(word, bond, value)
     named = [
         numbers if isinstance(given, Mapping) else {}
         for numbers, given in ((lowest, minimum), (highest, maximum), (steps, multiple))
@@ -110,13 +111,6 @@ def ranks(
         return _complete(found, fixed)
     unit = None if bytes is None else itemsize
     return fit_ranks(network, target, budget, frozen=frozen, limits=limits, itemsize=unit)
-
-
-def _check_counts(word: str, numbers: Mapping[str, object]) -> None:
-    for bond, value in numbers.items():
-        if not is_count(value):
-            what = f"{word} {bond}={value!r} is not a positive integer"
-            raise SizeError("E206", what, advice="Give a number of at least 1.")
 
 
 def _check_rates(
