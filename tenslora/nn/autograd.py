@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import torch
@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 __all__ = [
+    "apply_quietly",
     "autocast_state",
     "forget_graphs",
     "graph_task",
+    "has_function_modes",
     "has_modes",
     "in_checkpoint",
     "in_transform",
     "is_quiet",
+    "moment_of",
     "plain_only",
     "saved_tensor_frame",
     "will_run",
@@ -35,7 +38,17 @@ _top_hooks: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks"
 _tracing: Any = getattr(torch._C, "_get_tracing_state", None)
 _any_autocast: Any = getattr(torch._C, "_is_any_autocast_enabled", None)
 _modes: Any = getattr(torch._C, "_len_torch_dispatch_stack", None)
+_function_modes: Any = getattr(torch._C, "_len_torch_function_stack", None)
+_stream: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 _forward_level: Any = getattr(forward_ad, "_current_level", None)
+
+
+def apply_quietly(function: type[torch.autograd.Function], *inputs: Any) -> Any:
+    """As ``function.apply`` where no transform of ``torch.func`` is at work, in fewer steps.
+
+    No input may be a tensor that a transform has left behind.
+    """
+    return super(torch.autograd.Function, function).apply(*inputs)  # type: ignore[misc]
 
 
 def graph_task() -> int:
@@ -43,6 +56,18 @@ def graph_task() -> int:
     if _graph_task is None or torch.compiler.is_compiling():
         return -1
     return int(_graph_task())
+
+
+def moment_of(x: Tensor) -> Hashable:
+    """What differs where a tensor was changed since, or is read in another stream of a GPU."""
+    if x.is_cuda and _stream is not None:
+        return x._version, _stream(x.device.index)
+    return x._version
+
+
+def has_function_modes() -> bool:
+    """Whether something watches or replaces the functions of torch, above autograd."""
+    return _function_modes is None or _function_modes() > 0
 
 
 def saved_tensor_frame() -> Any:

@@ -23,11 +23,19 @@ import torch
 from torch import Tensor
 
 from tenslora.errors import AttachError
-from tenslora.nn.autograd import autocast_state, graph_task, has_modes, is_quiet, saved_tensor_frame
+from tenslora.nn.autograd import (
+    autocast_state,
+    graph_task,
+    has_modes,
+    is_quiet,
+    moment_of,
+    saved_tensor_frame,
+)
 
 if TYPE_CHECKING:
     from tenslora.nn.bank import Bank, Hoisted
     from tenslora.nn.norms import Normed
+    from tenslora.nn.team import Outputs
 
 __all__ = ["OVERRIDES", "Call", "Contexts", "ForwardContext", "Overrides", "SharedInput"]
 
@@ -89,7 +97,7 @@ class SharedInput:
         if x.is_inference():  # changes in place are not counted
             return None
         autocast = autocast_state(x.device.type)
-        return x._version, moment, torch.is_grad_enabled(), autocast, training
+        return moment_of(x), moment, torch.is_grad_enabled(), autocast, training
 
 
 class ForwardContext:
@@ -105,10 +113,17 @@ class ForwardContext:
         self.hoisted: dict[Bank, Hoisted] = {}
         self.inputs: dict[Bank, SharedInput] = {}
         self.readings: dict[Bank, Any] = {}  # as inputs, of groups of whole layers
+        self.outputs: Outputs | None = None  # of layers that were run at once
         self.normed: Normed | None = None  # what the last normalisation gave
         self.calls: dict[object, bool] = {}
         self.ungraded: set[object] = set()
         self._segments: weakref.WeakSet[Any] | None = None
+
+    def settle(self) -> None:
+        """Throw away the outputs that nobody has come for."""
+        if self.outputs is not None:
+            self.outputs.settle()
+            self.outputs = None
 
     @property
     def segments(self) -> weakref.WeakSet[Any]:
@@ -238,6 +253,7 @@ class Contexts:
         context = stack.pop()
         context.inputs.clear()
         context.readings.clear()
+        context.settle()
         context.normed = None
         if context.task == -1 and context.grad and context.needed:
             with self._lock:

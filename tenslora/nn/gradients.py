@@ -12,19 +12,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tenslora.nn.autograd import autocast_state, is_batched
 from tenslora.nn.ledger import Ledger, lies_tall
 
 __all__ = [
+    "NARROW",
     "Books",
     "Given",
     "Gradients",
     "Known",
     "Piece",
     "add_product",
-    "find",
-    "find_differentiable",
+    "can_add",
+    "gradients",
     "read_thin",
 ]
+
+
+#: Of these an output may be given an update in float32: their sum is rounded once.
+NARROW = (torch.bfloat16, torch.float16)
 
 
 class Piece(NamedTuple):
@@ -85,16 +91,14 @@ class Known(NamedTuple):
         return self.wants_x or self.wants_dropped or self.wants_a
 
     def wide(self, number: int) -> Tensor:
-        """One B (rank, out) as a product with gradients is best made of it.
+        """A B (rank, out) that lies tall, laid out wide.
 
-        On a CPU the product of a few rows of a matrix that lies tall takes four to eight times as
-        long, on some machines where the result lies wide and on others where it does not.
+        On a CPU the product of a few rows of such a matrix with gradients takes four to eight times
+        as long, on some machines where the result lies wide and on others where it does not.
         """
-        b, book = self.bs[number], self.books.seconds[number]
-        if b.is_cuda or not lies_tall(b):
-            return b
+        book = self.books.seconds[number]
         wide = None if book is None else book[0].wide(self.task, book[1])
-        return b.contiguous() if wide is None else wide
+        return self.bs[number].contiguous() if wide is None else wide
 
 
 #: Those of x, of x with entries dropped, of A, and of every B.
@@ -110,12 +114,36 @@ def read_thin(a: Tensor, rows: Tensor) -> Tensor:
     return (rows @ a.mT).mT if lies_tall(a) else a @ rows.mT
 
 
+def can_add(cores: torch.dtype, output: torch.dtype) -> bool:
+    """Whether an update that is computed in the dtype of the cores can be added in place."""
+    return cores is output or (cores is torch.float32 and output in NARROW)
+
+
 def add_product(place: Tensor, one: Tensor, two: Tensor, scale: float) -> None:
     """Add ``scale * one @ two`` in place; the sum is rounded once where ``place`` is narrower."""
     if one.dtype is place.dtype:
         place.addmm_(one, two, alpha=scale)
     else:
         place.add_(one @ two, alpha=scale)
+
+
+def gradients(known: Known, given: list[Given], dh: Tensor | None, *, drops: bool) -> Gradients:
+    """Find them, each product in the dtype that it is meant in, whatever autocast says.
+
+    ``dh`` is the gradient of A x, where that was used beside the updates; ``drops`` says that A met
+    an x of which entries had been dropped.
+    """
+    kind = (dh if dh is not None else given[0].grad).device.type
+    if autocast_state(kind) is None:
+        return _gradients(known, given, dh, drops=drops)
+    with torch.autocast(kind, enabled=False):
+        return _gradients(known, given, dh, drops=drops)
+
+
+def _gradients(known: Known, given: list[Given], dh: Tensor | None, *, drops: bool) -> Gradients:
+    if dh is not None or torch.is_grad_enabled() or is_batched(given[0].grad):
+        return find_differentiable(known, given, dh, drops=drops)
+    return find(known, given, drops=drops)
 
 
 def find(known: Known, given: list[Given], *, drops: bool) -> Gradients:
@@ -127,27 +155,46 @@ def find(known: Known, given: list[Given], *, drops: bool) -> Gradients:
     dropped: Tensor | None = None
     da: Tensor | None = None
     dbs: list[Tensor | None] = [None] * len(known.wants_b)
+    scale = known.scale
     thin = _Thin(known, given[0]) if known.thin else None
     for one in given:
-        for (_, start, stop, n), part in _parts(one, known.dtype):
-            if known.wants_b[n] and known.ht is not None:
-                ht = known.ht[start:stop]
-                dbs[n] = _add(dbs[n], ht, part, known, known.books.seconds[n])
-            if thin is not None:
-                thin.add(start, stop, known.wide(n), part)
+        _find_thin(known, one, dbs, thin)
         if known.wants_x:
-            weight = one.weight.to(one.grad.dtype)
-            dx = one.grad @ weight if dx is None else dx.addmm_(one.grad, weight)
+            grad, weight = one.grad, one.weight
+            weight = weight if weight.dtype is grad.dtype else weight.to(grad.dtype)
+            dx = grad @ weight if dx is None else dx.addmm_(grad, weight)
     if thin is not None:
         dht = thin.filled()
         if known.a is not None and drops:
-            dropped = _add(None, dht.mT, known.a, known, None)
+            dropped = _add(None, dht.mT, known.a, scale)
         elif known.a is not None and dx is not None:
-            add_product(dx, dht.mT, known.a, known.scale)
+            add_product(dx, dht.mT, known.a, scale)
         if known.wants_a and known.x is not None:
-            x = known.x.reshape(-1, known.x.shape[-1]).to(known.dtype)
-            da = _add(None, dht, x, known, known.books.first)
+            x = known.x if known.x.ndim == 2 else known.x.reshape(-1, known.x.shape[-1])
+            x = x if x.dtype is known.dtype else x.to(known.dtype)
+            first = known.books.first
+            if first is None:
+                da = _add(None, dht, x, scale)
+            else:
+                first[0].add(known.task, first[1], dht, x, scale)
     return dx, dropped, da, dbs
+
+
+def _find_thin(known: Known, given: Given, dbs: list[Tensor | None], thin: _Thin | None) -> None:
+    """Of one layer: the gradients of its B, and what it adds to that of A x."""
+    grad, _, pieces = given
+    grad = grad if grad.dtype is known.dtype else grad.to(known.dtype)
+    for rows, start, stop, n in pieces:
+        part = grad if rows is None else grad[:, rows[0] : rows[1]]
+        if known.wants_b[n] and known.ht is not None:
+            ht, book = known.ht[start:stop], known.books.seconds[n]
+            if book is None:
+                dbs[n] = _add(dbs[n], ht, part, known.scale)
+            else:
+                book[0].add(known.task, book[1], ht, part, known.scale)
+        if thin is not None:
+            b = known.bs[n]
+            thin.add(start, stop, known.wide(n) if lies_tall(b) and not b.is_cuda else b, part)
 
 
 def _parts(given: Given, dtype: torch.dtype) -> Iterator[tuple[Piece, Tensor]]:
@@ -180,19 +227,8 @@ class _Thin:
         return self.whole
 
 
-def _add(
-    held: Tensor | None,
-    one: Tensor,
-    two: Tensor,
-    known: Known,
-    book: tuple[Ledger, int] | None,
-) -> Tensor | None:
-    """Add ``scale * one @ two`` to a gradient: into the ledger, or to ``held``."""
-    scale = known.scale
-    if book is not None:
-        ledger, number = book
-        ledger.add(known.task, number, one, two, scale)
-        return None
+def _add(held: Tensor | None, one: Tensor, two: Tensor, scale: float) -> Tensor:
+    """Add ``scale * one @ two`` to a gradient, if there is one."""
     if held is not None:
         return held.addmm_(one, two, alpha=scale)
     made = torch.empty(one.shape[0], two.shape[1], dtype=one.dtype, device=one.device)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tenslora.nn.autograd import autocast_state, saved_tensor_frame
+from tenslora.nn.autograd import autocast_state, moment_of, saved_tensor_frame
 from tenslora.nn.context import Call, SharedInput
-from tenslora.nn.gradients import Books, Piece
+from tenslora.nn.gradients import NARROW, Books, Piece, can_add
 from tenslora.nn.grid import input_key
 from tenslora.nn.product import Add, Again, Work
 from tenslora.nn.reading import Factors, Group, Reading, read
@@ -48,9 +48,8 @@ class Member:
         self.group, self.pieces, self.own = group, pieces, own
         self.firsts, self.sites = firsts, sites
         self.first = next(iter(group.parts))
-        self.banks = tuple(group.parts)
         ends = list(itertools.accumulate(group.widths, initial=0))
-        self._parts = tuple((p.rows, ends.index(p.start), p.second) for p in pieces)
+        self.parts = tuple((p.rows, ends.index(p.start), p.second) for p in pieces)
         starts = sorted({p.start for p in own})
         self._own_parts = tuple((p.rows, starts.index(p.start), p.second) for p in own)
         # without the factor 1 an operation has less to do
@@ -77,7 +76,7 @@ class Member:
         if (
             reading is None
             or reading.x is not x
-            or reading.key != x._version
+            or reading.key != moment_of(x)
             or reading.group is not self.group
             or reading.training is not self.first.training
         ):
@@ -93,19 +92,17 @@ class Member:
         if dropout is None or x.is_inference():
             return None
         hoisted: Mapping[Bank, Any] = context.hoisted  # halves: a group has no other banks
-        halves: Any = None
-        for bank in self.banks:
-            halves = hoisted.get(bank)
-            if halves is None or halves.device != x.device or not can_add(halves.dtype, x.dtype):
-                return None
-        return group.read(x, hoisted, x._version, halves.dtype, dropout, context.normed)
+        dtype = group.dtype_for(x, hoisted)
+        if dtype is None:
+            return None
+        return group.read(x, hoisted, moment_of(x), dtype, dropout, context.normed)
 
     def _added(
         self, reading: Reading, output: Tensor, weight: Tensor, *, own: bool = False
     ) -> Tensor:
         """The output with the update, in place where that is best."""
         thins, bs = reading.thins, reading.bs
-        parts = self._own_parts if own else self._parts
+        parts = self._own_parts if own else self.parts
         deposit = reading.deposit
         if deposit is not None:
             pieces, scale = self.own if own else self.pieces, self.group.scale
@@ -173,15 +170,6 @@ def as_run(output: Tensor, weight: Tensor) -> Tensor:
             return found.mT if fits else weight
         node = node.next_functions[0][0] if node is not None and node.next_functions else None
     return weight
-
-
-def can_add(cores: torch.dtype, output: torch.dtype) -> bool:
-    """Whether an update that is computed in the dtype of the cores can be added in place."""
-    return cores is output or (cores is torch.float32 and output in NARROW)
-
-
-#: Of these an output may be given an update in float32: their sum is rounded once.
-NARROW = (torch.bfloat16, torch.float16)
 
 
 def find_members(banks: Iterable[Bank]) -> dict[str, Member]:

@@ -24,18 +24,78 @@ if TYPE_CHECKING:
     from tenslora.nn.context import ForwardContext
     from tenslora.nn.groups import Member
     from tenslora.nn.switch import Switch
+    from tenslora.nn.team import Team
 
-__all__ = ["ForwardEnd", "ForwardStart", "Piece", "SiteHook", "add_rows", "remove_hooks"]
+__all__ = [
+    "PLAIN",
+    "Done",
+    "ForwardEnd",
+    "ForwardStart",
+    "Piece",
+    "SiteHook",
+    "SiteStart",
+    "add_rows",
+    "remove_hooks",
+]
 
 #: The rows of a module (``None``: all), the bank, the number of the site in it.
 Piece = tuple[Span | None, "Bank", int]
+
+
+class Done:
+    """What a linear layer gets in place of its input, where its output is made already.
+
+    The layer hands it to torch's ``linear``, which asks it for the result, as it asks any object
+    that has ``__torch_function__``.
+    """
+
+    __slots__ = ("output",)
+
+    def __init__(self, output: Tensor) -> None:
+        self.output = output
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Tensor:
+        """Return the output."""
+        output: Tensor = args[0].output
+        return output
+
+
+class SiteStart:
+    """Runs before a target module that may be run together with others.
+
+    ``number`` is that of the layer in the ``team``.
+    """
+
+    def __init__(self, hook: SiteHook, team: Team, number: int) -> None:
+        self.registry = hook.registry
+        self.team, self.number = team, number
+
+    def take(self, module: nn.Module) -> None:
+        """Say which module it is."""
+        self.team.modules[self.number] = module
+
+    def output(self, module: nn.Module, x: Any, active: Container[str]) -> Tensor | None:
+        """The output of the module with its update, where the team is run at once."""
+        return self.team.output(self.number, module, x, active)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> Done | None:
+        """Return what the module is to give, ``None`` where it has to run."""
+        if not torch.is_grad_enabled() or len(args) != 1:
+            return None
+        active = self.registry.active_names()
+        output = self.team.output(self.number, module, args[0], active)
+        return None if output is None else Done(output)
 
 
 class SiteHook:
     """Adds an adapter's update to the output of one target module.
 
     ``pieces`` holds, in the order of their rows, the sites that lie in the module; ``member`` how
-    all of them are added in place, where they can be.
+    all of them are added in place, where they can be, and ``start`` what runs the module together
+    with others, where that can be.
     """
 
     def __init__(
@@ -46,12 +106,15 @@ class SiteHook:
         self.pieces = pieces
         self.member = member
         self.banks = tuple(dict.fromkeys(bank for _, bank, _ in pieces))
+        self.start: SiteStart | None = None
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
     ) -> Tensor | None:
         """Return the output with the update, ``None`` (unchanged) where the adapter is off."""
         x = args[0] if args else next(iter(kwargs.values()))
+        if type(x) is Done:
+            return None
         return self.apply(x, output, self.registry.active_names(), module)
 
     def apply(
@@ -108,7 +171,7 @@ class SiteHook:
         held = module._parameters
         weight = held.get("weight")
         if (
-            type(weight) not in _PLAIN
+            type(weight) not in PLAIN
             or weight is None
             or "forward" in module.__dict__
             or not output.is_contiguous()
@@ -191,14 +254,14 @@ def is_plain_linear(module: nn.Module) -> bool:
     """Whether a module computes ``x @ weight.T + bias`` and nothing else: no subclass, no patch."""
     kind = type(module)
     plain = kind is nn.Linear or (kind.__name__ == "Conv1D" and kind.__module__ == _CONV1D)
-    return plain and "forward" not in module.__dict__ and type(module.weight) in _PLAIN
+    return plain and "forward" not in module.__dict__ and type(module.weight) in PLAIN
 
 
 #: Where the class of GPT-2's layers is, which keep their weight as (in, out).
 _CONV1D = "transformers.pytorch_utils"
 
 #: Types of weights whose products are those of torch; others may be quantised or spread out.
-_PLAIN = (nn.Parameter, Tensor)
+PLAIN = (nn.Parameter, Tensor)
 
 
 def _trains(module: nn.Module) -> bool:

@@ -16,11 +16,13 @@ from tenslora.nn.hooks import Piece, SiteHook, remove_hooks
 from tenslora.nn.norms import norms_of
 from tenslora.nn.registry import ATTRIBUTE, Registry
 from tenslora.nn.shards import put, whole
+from tenslora.nn.team import Team, join
 from tenslora.nn.wrappers import hook_of
 
 if TYPE_CHECKING:
     from tenslora.nn.adapter import Adapter
     from tenslora.nn.design import Design
+    from tenslora.nn.reading import Group
 
 __all__ = [
     "add_hooks",
@@ -158,7 +160,11 @@ def add_hooks(adapter: Adapter) -> None:
     registry[adapter.name] = adapter.module.train(model.training)
     _reorder(registry)
     for path, hook in adapter.hooks.items():
-        model.get_submodule(path).register_forward_hook(hook, with_kwargs=True)
+        module = model.get_submodule(path)
+        module.register_forward_hook(hook, with_kwargs=True)
+        if hook.start is not None:
+            hook.start.take(module)
+            module.register_forward_pre_hook(hook.start)
     if any(bank.recompute for bank in adapter.banks.values()):
         for module in norms_of(model):
             module.register_forward_hook(adapter.norm_hook)
@@ -170,7 +176,8 @@ def drop_hooks(adapter: Adapter) -> None:
     modules = dict(adapter.model.named_modules(remove_duplicate=False))
     paths = [path for path in adapter.hooks if path in modules]
     for path in paths:
-        remove_hooks(modules[path], [adapter.hooks[path]])
+        hook = adapter.hooks[path]
+        remove_hooks(modules[path], [hook, hook.start])
     for module in norms_of(adapter.model):
         remove_hooks(module, [adapter.norm_hook])
     forget_graphs(adapter.model, paths)
@@ -193,7 +200,11 @@ def make_hooks(registry: Registry, banks: Mapping[str, Bank]) -> dict[str, SiteH
     for pieces in found.values():
         pieces.sort(key=lambda piece: piece[0] or ())
     members = find_members(banks.values())
-    return {p: hook_of(registry, p, pieces, members.get(p)) for p, pieces in found.items()}
+    hooks = {p: hook_of(registry, p, pieces, members.get(p)) for p, pieces in found.items()}
+    teams: dict[Group, Team] = {}
+    for hook in hooks.values():
+        join(teams, hook)
+    return hooks
 
 
 def _trainable(registry: Registry, model: nn.Module) -> dict[str, bool]:

@@ -19,16 +19,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tenslora.nn.autograd import autocast_state, graph_task, is_batched, will_run
+from tenslora.nn.autograd import graph_task, will_run
 from tenslora.nn.gradients import (
     Books,
     Given,
-    Gradients,
     Known,
     Piece,
     add_product,
-    find,
-    find_differentiable,
+    gradients,
     read_thin,
 )
 from tenslora.nn.norms import Source
@@ -144,21 +142,10 @@ class Read(torch.autograd.Function):
             *(wants_x, will_run(dropped), wants_a, wants_b),
             task,
         )
-        kind = (dh if dh is not None else given[0].grad).device.type
-        if autocast_state(kind) is None:
-            dx, dd, da, dbs = _gradients(known, given, dh, drops=ctx.drops)
-        else:  # each product is in the dtype that it is meant in
-            with torch.autocast(kind, enabled=False):
-                dx, dd, da, dbs = _gradients(known, given, dh, drops=ctx.drops)
+        dx, dd, da, dbs = gradients(known, given, dh, drops=ctx.drops)
         if dx is not None:
             dx = dx.view(ctx.shape)
         return dx, dd, da, None, *dbs
-
-
-def _gradients(known: Known, given: list[Given], dh: Tensor | None, *, drops: bool) -> Gradients:
-    if dh is not None or torch.is_grad_enabled() or is_batched(given[0].grad):
-        return find_differentiable(known, given, dh, drops=drops)
-    return find(known, given, drops=drops)
 
 
 def _found_again(

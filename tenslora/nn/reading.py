@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tenslora.nn.gradients import Books, read_thin
+from tenslora.nn.gradients import Books, can_add, read_thin
 from tenslora.nn.product import Again, Deposit, Notes, Read
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def read(
         made.ht = Read.apply(x, dropped, a, Notes(scale, made.deposit, books, again), *bs)
         thin = made.ht.detach().mT
     else:
-        if rows.dtype is not dtype:
-            rows = rows.to(dtype)
+        rows = rows if rows.dtype is dtype else rows.to(dtype)
         few = rows.shape[0] <= _WIDE
         thin = functional.linear(rows, a) if few else read_thin(a, rows).mT
     made.thins = (thin,) if len(widths) == 1 else thin.split_with_sizes(widths, 1)
@@ -130,6 +129,16 @@ class Group:
                 return None
         return found
 
+    def dtype_for(self, x: Tensor, hoisted: Mapping[Bank, Any]) -> torch.dtype | None:
+        """In which dtype x is read; ``None`` where the update cannot be added in place."""
+        halves: Any = None
+        for bank in self._banks:
+            halves = hoisted.get(bank)
+            if halves is None or halves.device != x.device or not can_add(halves.dtype, x.dtype):
+                return None
+        found: torch.dtype = halves.dtype
+        return found
+
     def read(
         self,
         x: Tensor,
@@ -146,7 +155,7 @@ class Group:
         noted, again = self.notes(x, dtype), None
         if noted and self._banks[0].recompute:
             again = Again(None if normed is None else normed.source_of(x))
-        factors = self._factors(hoisted, dtype, noted)
+        factors = self.factors(hoisted, dtype, noted)
         return read(self, x, key, factors, self.scale, dropout, self._banks[0].training, again)
 
     def notes(self, x: Tensor, dtype: torch.dtype) -> bool:
@@ -159,7 +168,8 @@ class Group:
         short = x.dtype is dtype and x.numel() <= FEW * x.shape[-1]
         return self._banks[0].recompute or not (self.whole and short)
 
-    def _factors(self, hoisted: Mapping[Bank, Any], dtype: torch.dtype, noted: bool) -> Factors:
+    def factors(self, hoisted: Mapping[Bank, Any], dtype: torch.dtype, noted: bool) -> Factors:
+        """A and B of every layer; ``noted`` with the books of their gradients."""
         pieces: list[Tensor] = []
         bs: list[Tensor] = []
         books: list[tuple[Ledger, int] | None] = []

@@ -31,10 +31,15 @@ EQUATIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def every_row_counts(monkeypatch):
-    """Have so few rows too added by what is tested here, not by plain operations."""
+@pytest.fixture(autouse=True, params=["at once", "one by one"])
+def every_row_counts(monkeypatch, request):
+    """Have so few rows too added by what is tested here, not by plain operations.
+
+    Both ways are tested: the layers of a group in one function, and each with its own.
+    """
     monkeypatch.setattr("tenslora.nn.reading.FEW", 0)
+    if request.param == "one by one":
+        monkeypatch.setattr("tenslora.nn.team._PATIENCE", 0)
 
 
 class Dense(nn.Module):

@@ -154,6 +154,7 @@ def enter(tuner: Any, adapter_name: str, banks: dict[str, Bank], config: Any) ->
             tuner._modules[name][adapter_name] = bank
     shared.adapters[adapter_name], shared.configs[adapter_name] = banks, config
     shared.members[adapter_name] = find_members(banks.values())
+    shared.teams[adapter_name] = {}
     shared.stand(tuner.model)
 
 

@@ -113,6 +113,10 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
             self._check_mixed(x, names)
         if self.disable_adapters and self.merged:
             self.unmerge()
+        if names is None and len(args) == 1 and not kwargs:
+            done = self._at_once(x)
+            if done is not None:
+                return done
         result: Tensor = self.base_layer(*args, **kwargs)
         if self.merged:
             return result
@@ -128,6 +132,15 @@ class TensLoraLinear(nn.Module, BaseTunerLayer):
             result = place.add(x, result, layer, active=on, fresh=fresh)
             fresh = fresh and not on
         return result
+
+    def _at_once(self, x: Any) -> Tensor | None:
+        """The output, where this layer and the others of its group are run at once."""
+        active = self.active_adapters
+        places: Any = self.tenslora_places
+        if self.disable_adapters or self.merged or len(active) != 1 or active[0] not in places:
+            return None
+        found: Tensor | None = places[active[0]].at_once(x, self.base_layer)
+        return found
 
     def _check_alone(self, names: Iterable[str], what: str = "active") -> None:
         """Refuse what needs this layer to itself, beside another adapter.

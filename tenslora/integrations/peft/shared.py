@@ -15,7 +15,9 @@ from tenslora.nn.bank import Bank
 from tenslora.nn.exact import ExactBank
 from tenslora.nn.groups import Member
 from tenslora.nn.norms import NormHook, norms_of
+from tenslora.nn.reading import Group
 from tenslora.nn.switch import Switch
+from tenslora.nn.team import Team
 
 __all__ = ["Shared"]
 
@@ -32,6 +34,7 @@ class Shared(Switch):
         super().__init__()
         self.adapters: dict[str, dict[str, Bank]] = {}
         self.members: dict[str, dict[str, Member]] = {}
+        self.teams: dict[str, dict[Group, Team]] = {}
         self.configs: dict[str, Any] = {}
         self.norm_hook = NormHook(self)
         self.on_tuner: set[str] = set()  # of the adapters, those whose banks stand there
@@ -75,6 +78,7 @@ class Shared(Switch):
         """Forget an adapter; with the last one go the hooks."""
         self.adapters.pop(adapter_name, None)
         self.members.pop(adapter_name, None)
+        self.teams.pop(adapter_name, None)
         self.configs.pop(adapter_name, None)
         self.on_tuner.discard(adapter_name)
         self.default_active -= {adapter_name}

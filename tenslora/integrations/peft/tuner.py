@@ -167,6 +167,7 @@ class TensLoraModel(BankTuner):
         else:
             layer = TensLoraLinear(target, self.shared)
             layer._active_adapter = adapter_name
+        found.join(self.shared.teams[adapter_name], layer.base_layer)
         if peft_config.bank == "first_layer":
             for bank in self.shared.adapters[adapter_name].values():
                 if bank.weights[0].path == current_key:

@@ -1,0 +1,131 @@
+"""Frozen linear layers that read one x, run together with their updates x A B.
+
+The mathematics of ``product``, for layers that are all run when the first of them is called: one
+node in the graph, where ``Read`` and ``Add`` are one and another for each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tenslora.nn.autograd import apply_quietly, graph_task, will_run
+from tenslora.nn.gradients import Books, Given, Known, Piece, add_product, gradients, read_thin
+from tenslora.nn.product import Part
+
+__all__ = ["Job", "Layer", "run_joint"]
+
+
+#: A frozen layer x W + b: W (out, in) and b; and the pieces of its update, the same as parts.
+Layer = tuple[Tensor, Tensor | None, tuple[Piece, ...], Sequence[Part]]
+
+
+class Job(NamedTuple):
+    """What is run: the layers, the rank of each A, the scale, and where gradients go."""
+
+    layers: Sequence[Layer]
+    widths: Sequence[int]
+    scale: float
+    books: Books
+
+
+class Joint(torch.autograd.Function):
+    """The outputs of the layers, with a backward of its own.
+
+    Inputs: x (..., in), x with some entries dropped (n, in) or ``None``, A (ranks, in), the
+    :class:`Job`, and every B (rank, out). Saved is what the gradients that are wanted are made of:
+    x, dropped out, for A's, A for x's, A x for those of the B, the weights.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, dropped: Tensor | None, a: Tensor, job: Job, *bs: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return the outputs (..., out), and A x (ranks, n) for the sake of second derivatives."""
+        layers = job.layers
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        met = rows if dropped is None else dropped
+        ht = read_thin(a, met if met.dtype is a.dtype else met.to(a.dtype))
+        widths = job.widths
+        thins = (ht.mT,) if len(widths) == 1 else ht.mT.split_with_sizes(widths, 1)
+        outputs = [_updated(rows, layer, thins, bs, job.scale) for layer in layers]
+        if x.ndim != 2:  # no views: nobody could change those in place
+            for out in outputs:
+                out.resize_(*x.shape[:-1], out.shape[1])
+        wants_x, wants_dropped, wants_a, _, *wants_b = ctx.needs_input_grad
+        wants_x = wants_x or wants_dropped
+        ctx.job, ctx.drops = job, dropped is not None
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(
+            (x if dropped is None else dropped) if wants_a else None,
+            a if wants_x else None,
+            ht if True in wants_b else None,
+            *[layer[0] for layer in layers],
+            *(bs if wants_x or wants_a else ()),
+        )
+        ctx.shape, ctx.ranks, ctx.dtype = x.shape, a.shape[0], a.dtype
+        return *outputs, ht
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Return the gradients of x, of x with entries dropped, of A and of every B."""
+        *outer, dh = grads
+        job = ctx.job
+        x, a, ht, *others = ctx.saved_tensors
+        given = []
+        for grad, weight, layer in zip(outer, others, job.layers, strict=False):
+            if grad is not None:
+                rows = grad if grad.ndim == 2 else grad.reshape(-1, grad.shape[-1])
+                given.append(Given(rows, weight, layer[2]))
+        if not given and dh is None:
+            return (None,) * len(ctx.needs_input_grad)
+        wants = _wanted([node for node, _ in ctx.next_functions])
+        wants_dropped = wants.pop(1) if ctx.drops else False
+        wants_x, wants_a, *wants_b = wants
+        known = Known(
+            *(x, a, ht, others[len(outer) :]),
+            *(job.scale, ctx.ranks, ctx.dtype, job.books),
+            *(wants_x, wants_dropped, wants_a, wants_b),
+            graph_task(),
+        )
+        dx, dropped, da, dbs = gradients(known, given, dh, drops=ctx.drops)
+        if dx is not None and len(ctx.shape) != 2:
+            dx = dx.view(ctx.shape)
+        return dx, dropped, da, None, *dbs
+
+
+def _wanted(nodes: Sequence[Any]) -> list[bool]:
+    """Whether backward comes to each node; those of the B are mostly one."""
+    known: dict[Any, bool] = {}
+    for node in nodes:
+        if node not in known:
+            known[node] = will_run(node)
+    return [known[node] for node in nodes]
+
+
+def run_joint(
+    x: Tensor, dropped: Tensor | None, a: Tensor, bs: Sequence[Tensor], job: Job
+) -> list[Tensor]:
+    """The output (..., out) of each layer for x (..., in), as one node of the graph.
+
+    ``dropped`` is x (n, in) with some entries dropped, A (ranks, in), every B (rank, out). No
+    transform of ``torch.func`` may be at work.
+    """
+    *outputs, _ = apply_quietly(Joint, x, dropped, a, job, *bs)
+    return outputs
+
+
+def _updated(
+    rows: Tensor, layer: Layer, thins: Sequence[Tensor], bs: Sequence[Tensor], scale: float
+) -> Tensor:
+    """The output of one layer for rows (n, in), with its update added in place."""
+    weight, bias, _, parts = layer
+    out = functional.linear(rows, weight, bias)
+    for span, part, second in parts:
+        place = out if span is None else out[:, span[0] : span[1]]
+        add_product(place, thins[part], bs[second], scale)
+    return out
