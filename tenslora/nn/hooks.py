@@ -169,7 +169,7 @@ class SiteHook:
         if self.member is None or type(module) is not nn.Linear:
             return None
         held = module._parameters
-        weight = held.get("weight")
+        weight, bias = held.get("weight"), held.get("bias")
         if (
             type(weight) not in PLAIN
             or weight is None
@@ -184,7 +184,8 @@ class SiteHook:
         ):
             return None
         if context.grad:
-            bias = held["bias"]
+            if bias is None and "bias" not in held:  # made anew in each call
+                return None
             if weight.requires_grad or (bias is not None and bias.requires_grad):
                 return None
         return self.member.run_quiet(x, output, weight, context)

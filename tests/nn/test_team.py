@@ -13,6 +13,7 @@ import peft
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.overrides import TorchFunctionMode
 
 import tenslora as tl
@@ -274,6 +275,24 @@ def test_layers_that_are_trained_or_patched_run_one_by_one():
     model.v.double()
     with pytest.raises(RuntimeError, match="dtype"):
         model(x)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+@pytest.mark.parametrize("first", [True, False])
+def test_pruned_layers(name, first):
+    """torch makes such a tensor anew in a hook of its own, and has it no longer as a parameter."""
+    model = Attention()
+    if first:
+        prune.random_unstructured(model.k, name, 0.5)
+    model, adapter = make(model)
+    if not first:
+        prune.random_unstructured(model.k, name, 0.5)
+    x = rows(40)
+    model.k(x)  # makes the tensor, which the reference reads
+    for few in (4, 40):
+        close(model(x[:few]), expected(model, adapter, x[:few]))
+    with torch.no_grad():
+        close(model(x), expected(model, adapter, x))
 
 
 def test_the_layers_own_error_for_rows_of_another_width():
