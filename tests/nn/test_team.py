@@ -163,6 +163,49 @@ def test_what_is_kept_for_backward():
         assert any(t.data_ptr() == getattr(model, name).weight.data_ptr() for t in found)
 
 
+def kept(out, exempt):
+    """Bytes of the storages that the nodes of a graph hold."""
+    exempt = {t.untyped_storage().data_ptr() for t in exempt}
+    seen, todo, held = set(), [out.grad_fn], {}
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        todo += [n for n, _ in node.next_functions]
+        found = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+        for tensor in (*found, *getattr(node, "saved_tensors", ())):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in exempt:
+                    held[storage.data_ptr()] = storage.nbytes()
+    return sum(held.values())
+
+
+@pytest.mark.parametrize(
+    "equation",
+    [
+        LORA,
+        "W[proj out in] = U[in a] V[out b] P[proj c] G[a b c]",
+        "W[proj out in] = U[in r] V[out r] P[proj r]",
+        "W[proj out in] = U[proj in a] V[out b] G[proj a b]",
+    ],
+)
+def test_as_much_is_kept_as_by_layers_that_run_one_by_one(equation, monkeypatch):
+    torch.manual_seed(0)
+    model = Attention()
+    tl.attach(model, tl.family(equation, starts_nonzero=True), targets=["q", "k", "v"], ranks=2)
+    x = rows(40).requires_grad_()
+    exempt = [x, *model.parameters()]
+    out = model(x)
+    assert nodes(out) == 1
+    together = kept(out, exempt)
+    monkeypatch.setattr("tenslora.nn.team._PATIENCE", 0)
+    out = model(x)
+    assert nodes(out) == 0
+    assert together == kept(out, exempt)
+
+
 def test_x_is_not_kept_where_the_core_that_meets_it_is_frozen():
     family = tl.family("W[proj out in] = B[proj out r] A[r in]", frozen=("A",), starts_nonzero=True)
     model = Attention()
