@@ -12,10 +12,10 @@ from torch.autograd import forward_ad
 
 __all__ = [
     "apply_quietly",
+    "asks_arguments",
     "autocast_state",
     "forget_graphs",
     "graph_task",
-    "has_function_modes",
     "has_modes",
     "in_checkpoint",
     "in_transform",
@@ -38,7 +38,8 @@ _top_hooks: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks"
 _tracing: Any = getattr(torch._C, "_get_tracing_state", None)
 _any_autocast: Any = getattr(torch._C, "_is_any_autocast_enabled", None)
 _modes: Any = getattr(torch._C, "_len_torch_dispatch_stack", None)
-_function_modes: Any = getattr(torch._C, "_len_torch_function_stack", None)
+_functions_ask: Any = getattr(torch._C, "_is_torch_function_enabled", None)
+_function_modes: Any = getattr(torch._C, "_len_torch_function_stack", lambda: 1)
 _stream: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 _forward_level: Any = getattr(forward_ad, "_current_level", None)
 
@@ -59,15 +60,21 @@ def graph_task() -> int:
 
 
 def moment_of(x: Tensor) -> Hashable:
-    """What differs where a tensor was changed since, or is read in another stream of a GPU."""
+    """What differs where a tensor was changed since, or is read in another stream of a GPU.
+
+    Of changes through ``.data`` autograd does not know, nor does this.
+    """
     if x.is_cuda and _stream is not None:
-        return x._version, _stream(x.device.index)
-    return x._version
+        return x._version, x.requires_grad, _stream(x.device.index)
+    return x._version, x.requires_grad
 
 
-def has_function_modes() -> bool:
-    """Whether something watches or replaces the functions of torch, above autograd."""
-    return _function_modes is None or _function_modes() > 0
+def asks_arguments() -> bool:
+    """Whether a function of torch asks its arguments what it gives, and nothing else.
+
+    Modes are asked first, and where ``__torch_function__`` is switched off nobody is.
+    """
+    return _functions_ask is not None and _functions_ask() and _function_modes() == 0
 
 
 def saved_tensor_frame() -> Any:

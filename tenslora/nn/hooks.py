@@ -46,7 +46,7 @@ class Done:
     """What a linear layer gets in place of its input, where its output is made already.
 
     The layer hands it to torch's ``linear``, which asks it for the result, as it asks any object
-    that has ``__torch_function__``.
+    that has ``__torch_function__``. Another function is refused.
     """
 
     __slots__ = ("output",)
@@ -59,6 +59,8 @@ class Done:
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Tensor:
         """Return the output."""
+        if func is not nn.functional.linear:
+            return NotImplemented
         output: Tensor = args[0].output
         return output
 
@@ -73,9 +75,9 @@ class SiteStart:
         self.registry = hook.registry
         self.team, self.number = team, number
 
-    def take(self, module: nn.Module) -> None:
-        """Say which module it is."""
-        self.team.modules[self.number] = module
+    def take(self, module: nn.Module | None) -> None:
+        """Say which module it is, ``None`` where it stands in a model no longer."""
+        self.team.take(self.number, module)
 
     def output(self, module: nn.Module, x: Any, active: Container[str]) -> Tensor | None:
         """The output of the module with its update, where the team is run at once."""
@@ -83,7 +85,7 @@ class SiteStart:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> Done | None:
         """Return what the module is to give, ``None`` where it has to run."""
-        if not torch.is_grad_enabled() or len(args) != 1:
+        if len(args) != 1 or not torch.is_grad_enabled():
             return None
         active = self.registry.active_names()
         output = self.team.output(self.number, module, args[0], active)

@@ -178,6 +178,8 @@ def drop_hooks(adapter: Adapter) -> None:
     for path in paths:
         hook = adapter.hooks[path]
         remove_hooks(modules[path], [hook, hook.start])
+        if hook.start is not None:
+            hook.start.take(None)
     for module in norms_of(adapter.model):
         remove_hooks(module, [adapter.norm_hook])
     forget_graphs(adapter.model, paths)

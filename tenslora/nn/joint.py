@@ -58,7 +58,8 @@ class Joint(torch.autograd.Function):
                 out.resize_(*x.shape[:-1], out.shape[1])
         wants_x, wants_dropped, wants_a, _, *wants_b = ctx.needs_input_grad
         wants_x = wants_x or wants_dropped
-        ctx.job, ctx.drops = job, dropped is not None
+        ctx.pieces = [layer[2] for layer in layers]
+        ctx.scale, ctx.books, ctx.drops = job.scale, job.books, dropped is not None
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(
             (x if dropped is None else dropped) if wants_a else None,
@@ -74,13 +75,12 @@ class Joint(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Return the gradients of x, of x with entries dropped, of A and of every B."""
         *outer, dh = grads
-        job = ctx.job
         x, a, ht, *others = ctx.saved_tensors
         given = []
-        for grad, weight, layer in zip(outer, others, job.layers, strict=False):
+        for grad, weight, pieces in zip(outer, others, ctx.pieces, strict=False):
             if grad is not None:
                 rows = grad if grad.ndim == 2 else grad.reshape(-1, grad.shape[-1])
-                given.append(Given(rows, weight, layer[2]))
+                given.append(Given(rows, weight, pieces))
         if not given and dh is None:
             return (None,) * len(ctx.needs_input_grad)
         wants = _wanted([node for node, _ in ctx.next_functions])
@@ -88,7 +88,7 @@ class Joint(torch.autograd.Function):
         wants_x, wants_a, *wants_b = wants
         known = Known(
             *(x, a, ht, others[len(outer) :]),
-            *(job.scale, ctx.ranks, ctx.dtype, job.books),
+            *(ctx.scale, ctx.ranks, ctx.dtype, ctx.books),
             *(wants_x, wants_dropped, wants_a, wants_b),
             graph_task(),
         )
@@ -99,7 +99,7 @@ class Joint(torch.autograd.Function):
 
 
 def _wanted(nodes: Sequence[Any]) -> list[bool]:
-    """Whether backward comes to each node; those of the B are mostly one."""
+    """Whether backward comes to each node. Each is asked once: most B come from one."""
     known: dict[Any, bool] = {}
     for node in nodes:
         if node not in known:

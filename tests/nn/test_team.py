@@ -6,8 +6,11 @@ What they give is compared with dense weights in test_product.py, there by both 
 from __future__ import annotations
 
 import copy
+import functools
+import gc
 import pickle
 import threading
+import weakref
 
 import peft
 import pytest
@@ -18,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 import tenslora as tl
 from tenslora.nn.hooks import Done
+from tenslora.nn.team import _is_of
 
 WIDTH = 32
 LORA = "W[proj out in] = B[proj out r] A[proj r in]"
@@ -361,7 +365,7 @@ class Cross(nn.Module):
         return self.q(x).sin() + 2 * self.k(y).cos() + 3 * self.v(y).tanh()
 
 
-def test_what_nobody_comes_for_is_made_twice_and_no_more(monkeypatch):
+def test_what_nobody_comes_for_is_made_three_times_and_no_more(monkeypatch):
     import tenslora.nn.team as team
 
     calls = []
@@ -375,17 +379,152 @@ def test_what_nobody_comes_for_is_made_twice_and_no_more(monkeypatch):
         for (n, layer), t in zip(model.named_children(), (x, y, y), strict=False)
         if n in "qkv"
     ]
-    for _ in range(4):
+    for _ in range(5):
         close(model(x), found[0].sin() + 2 * found[1].cos() + 3 * found[2].tanh())
-    assert len(calls) == 2
+    assert len(calls) == 3
 
 
-def test_a_layer_that_is_left_out_now_and_then_does_not_end_it():
-    model, _ = make()
+class Now(Attention):
+    """Leaves keys and values out where it is told to."""
+
+    alone = False
+
+    def forward(self, x):
+        return self.q(x) if self.alone else super().forward(x)
+
+
+def test_layers_that_are_left_out_now_and_then(monkeypatch):
+    model, _ = make(Now())
     x = rows(40)
-    for _ in range(3):
-        model.q(x)  # no forward of the model: nothing is kept for the others
-        assert nodes(model(x)) == 1
+    for _ in range(4):  # seldom
+        for model.alone in (True, False, False, False):
+            assert nodes(model(x)) == 1
+    for _ in range(8):  # every other time: it ends
+        for model.alone in (True, False):
+            out = model(x)
+    assert nodes(out) == 0
+
+
+@pytest.mark.parametrize("few", [4, 40])
+def test_x_that_is_to_get_a_gradient_from_the_second_layer_on(few):
+    x = rows(few)
+    model, adapter = make(Attention(lambda model, x: x.requires_grad_()))
+    (found,) = torch.autograd.grad(model(x).sum(), [x])
+    _, k, v = (
+        nn.functional.linear(x, getattr(model, n).weight + adapter.delta(n), getattr(model, n).bias)
+        for n in "qkv"
+    )
+    (want,) = torch.autograd.grad((2 * k.cos() + 3 * v.tanh()).sum(), [x])
+    close(found, want)
+
+
+def _scale(model, x):
+    with torch.no_grad():
+        model.k.weight.mul_(2)
+
+
+def _replace(model, x):
+    model.k.weight = nn.Parameter(2 * model.k.weight.detach(), requires_grad=False)
+
+
+def _rebias(model, x):
+    model.v.bias = nn.Parameter(model.v.bias.detach() + 1, requires_grad=False)
+
+
+def _patch(model, x):
+    model.v.forward = lambda x: nn.functional.linear(x, 2 * model.v.weight, model.v.bias)
+
+
+def _hook(model, x):
+    model.v.register_forward_hook(lambda module, args, out: out + args[0].sum())
+
+
+@pytest.mark.parametrize("change", [_scale, _replace, _rebias, _patch, _hook])
+def test_layers_that_change_between_two_calls(change, monkeypatch):
+    """As they do without running at once."""
+    outs = []
+    for patience in (6, 0):
+        monkeypatch.setattr("tenslora.nn.team._PATIENCE", patience)
+        model, _ = make(Attention(change))
+        outs.append(model(rows(40)))
+        assert nodes(outs[-1]) == (patience > 0)
+    close(*outs)
+
+
+class Around(nn.Module):
+    """Something around the call of one layer."""
+
+    def __init__(self, layer, what):
+        super().__init__()
+        self.layer, self.what = [layer], what
+
+    def forward(self, x):
+        with self.what():
+            return self.layer[0](x)
+
+
+@pytest.mark.parametrize(
+    "what", [Watched, torch._C.DisableTorchFunctionSubclass, torch._C.DisableTorchFunction]
+)
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_where_arguments_are_not_asked(what, everywhere):
+    model, adapter = make()
+    x = rows(40)
+    want = expected(model, adapter, x)
+    if everywhere:
+        with what():
+            close(model(x), want)
+        return
+    k = model.k
+    del model._modules["k"]
+    model.__dict__["k"] = Around(k, what)
+    close(model(x), want)
+
+
+def test_a_layer_that_is_never_called_may_have_no_weight():
+    class Model(Attention):
+        def forward(self, x):
+            return self.q(x).sin() + self.v(x).tanh()
+
+    model, _ = make(Model())
+    model.k.weight.data = torch.empty(0)
+    assert nodes(model(rows(40))) == 0
+
+
+def test_hooks_that_were_cleared():
+    model, adapter = make()
+    model.k._forward_hooks.clear()
+    x = rows(40)
+    q, v = (
+        nn.functional.linear(x, getattr(model, n).weight + adapter.delta(n), getattr(model, n).bias)
+        for n in "qv"
+    )
+    k = nn.functional.linear(x, model.k.weight, model.k.bias)
+    close(model(x), q.sin() + 2 * k.cos() + 3 * v.tanh())
+
+
+def test_nothing_is_held_longer_than_it_is_needed():
+    model, adapter = make()
+    k, weight = weakref.ref(model.k), weakref.ref(model.q.weight)
+    model.k = nn.Linear(WIDTH, WIDTH)
+    gc.collect()
+    assert k() is None
+    loss = model(rows(40)).sum()
+    loss.backward()
+    del model, adapter
+    gc.collect()
+    assert weight() is None
+    assert loss.isfinite()
+
+
+def test_a_wrapper_is_not_taken_for_the_forward_of_torch():
+    @functools.wraps(nn.Linear.forward)
+    def forward(self, x):
+        return nn.functional.linear(x + 1, self.weight, self.bias)
+
+    assert forward.__module__ == nn.Linear.__module__
+    assert not _is_of(forward, nn.modules.linear)
+    assert _is_of(nn.Linear.forward, nn.modules.linear)
 
 
 @pytest.mark.parametrize(
@@ -582,6 +721,8 @@ def test_done_is_handed_on_by_torch():
     out = torch.ones(2, 3)
     assert nn.functional.linear(Done(out), torch.ones(3, 4), None) is out
     assert nn.Linear(4, 3)(Done(out)) is out
+    with pytest.raises(TypeError, match="no implementation found"):
+        nn.functional.relu(Done(out))
 
 
 def tuned(**options):
