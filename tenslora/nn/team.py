@@ -101,20 +101,26 @@ class Team:
         if type(x) is not Tensor or not torch.is_grad_enabled() or not _is_plain(x):
             return None
         context = self.hooks[number].registry.contexts.here()
-        if context is None or self.bank.adapter not in active or _is_watched():
+        ref = self._modules[number]
+        if (
+            context is None
+            or self.bank.adapter not in active
+            or ref is None
+            or ref() is not module
+            or _is_watched()
+        ):
             return None
         held = context.outputs
         if held is not None and held.team is self and held.x is x:
-            return self._fetch(number, module, held, active)
+            return self._fetch(number, held, active)
         context.settle()
         if self.wasted >= _PATIENCE:
             return None
         context.outputs = held = self._run(x, context, active)
-        return self._fetch(number, module, held, active)
+        output, _ = held.waiting.pop(number, (None, 0))
+        return output
 
-    def _fetch(
-        self, number: int, module: nn.Module, held: Outputs, active: Container[str]
-    ) -> Tensor | None:
+    def _fetch(self, number: int, held: Outputs, active: Container[str]) -> Tensor | None:
         """What waits for a layer, where nothing has changed since."""
         if (
             number not in held.waiting
@@ -125,14 +131,11 @@ class Team:
         ):
             return None
         layer, made = self._layer(number, held.x), held.layers[number]
-        ref = self._modules[number]
         if layer is None or layer[0] is not made[0] or layer[1] is not made[1]:
             return None
-        output, version = held.waiting[number]
-        if version != layer[0]._version or ref is None or ref() is not module:
+        if held.waiting[number][1] != layer[0]._version:
             return None
-        del held.waiting[number]
-        return output
+        return held.waiting.pop(number)[0]
 
     def _run(self, x: Tensor, context: ForwardContext, active: Container[str]) -> Outputs:
         """Run every layer, if each is plain, frozen and watched by nobody, and A fits x."""
