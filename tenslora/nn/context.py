@@ -115,8 +115,10 @@ class ForwardContext:
         self.readings: dict[Bank, Any] = {}  # as inputs, of groups of whole layers
         self.outputs: Outputs | None = None  # of layers that were run at once
         self.normed: Normed | None = None  # what the last normalisation gave
-        self.calls: dict[object, bool] = {}
-        self.ungraded: set[object] = set()
+        # whether a site was active in its calls: in segments that are seen, with gradients or
+        # without; and without gradients, where there may be a segment that is not seen
+        self.seen: dict[tuple[object, bool], set[bool]] = {}
+        self.ungraded: dict[object, set[bool]] = {}
         self._segments: weakref.WeakSet[Any] | None = None
 
     def settle(self) -> None:
@@ -134,11 +136,22 @@ class ForwardContext:
 
     def record(self, site: object, active: bool, frame: Any) -> None:
         """Remember a call inside a checkpointed segment, for backward to find again."""
-        self.calls[site] = active
+        graded = torch.is_grad_enabled()
         if frame is not None:
             self.segments.add(frame)
-        if not torch.is_grad_enabled():
-            self.ungraded.add(site)
+            self.seen.setdefault((site, graded), set()).add(active)
+        if not graded:
+            self.ungraded.setdefault(site, set()).add(active)
+
+    def recorded(self, site: object, frame: Any) -> set[bool]:
+        """Whether a site was active in the calls that the one in backward may be again.
+
+        A segment of non-reentrant checkpointing runs again in a frame, one of reentrant
+        checkpointing outside of one: then its first call was without gradients.
+        """
+        if frame is not None:
+            return self.seen.get((site, torch.is_grad_enabled()), set())
+        return self.ungraded.get(site, set())
 
     @property
     def shares(self) -> bool:
@@ -318,22 +331,21 @@ class Contexts:
 
     def _again(self, path: str, bank: Bank, active: bool) -> Call | None:
         """A site is called in backward: find the forward in which it was called first."""
-        site = (path, bank)
-        known = [c for c in (*self._waiting(), *self._stack) if site in c.calls]
-        if len({context.calls[site] for context in known}) > 1:
+        site, frame = (path, bank), saved_tensor_frame()
+        known = [c for c in (*self._waiting(), *self._stack) if c.recorded(site, frame)]
+        was = {active for context in known for active in context.recorded(site, frame)}
+        if len(was) > 1:
             raise _ambiguous(f"{path} again, and adapter {bank.adapter!r} was both on and off")
         if not known:
             return Call() if active else None
         context = known[-1]
         context.replayed = True
-        if not context.calls[site]:
+        if False in was:
             return None
-        if site in context.ungraded:
-            return Call()
         hoisted = context.hoisted.get(bank)
-        if hoisted is None:
+        if hoisted is None or frame is None:
             return Call()
-        return Call(context, hoisted, (graph_task(), saved_tensor_frame()))
+        return Call(context, hoisted, (graph_task(), frame))
 
     def _active_then(self, active: frozenset[str]) -> frozenset[str]:
         """The root is called in backward: the adapters that were active the first time."""
@@ -366,6 +378,7 @@ class Contexts:
 
 def _ambiguous(what: str) -> AttachError:
     advice = "Under checkpointing run backward before changing which adapters are active; run a "
-    advice += "forward that gets no backward under torch.no_grad()."
+    advice += "forward that gets no backward under torch.no_grad(). Inside of one forward "
+    advice += "use_reentrant=False tells them apart."
     what = f"backward runs {what} in the forwards that wait for their backward"
     return AttachError("E516", what, advice=advice)

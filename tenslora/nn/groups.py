@@ -187,17 +187,21 @@ def find_members(banks: Iterable[Bank]) -> dict[str, Member]:
         for number, site in enumerate(bank.sites):
             sites.setdefault(site.path, []).append((site, bank, number))
             if bank.layout is not None:
-                key = *input_key(site), bank.bound.scale
-                keys.setdefault(key, {}).setdefault(bank, bank.layout.places[number].group)
+                keys.setdefault(_key(site, bank), {}).setdefault(bank, bank.layout.places[number].group)
     groups = {key: _group(parts) for key, parts in keys.items()}
     found = {}
     for path, held in sites.items():
         if _fits(held):
             site, bank, _ = held[0]
-            group = groups[(*input_key(site), bank.bound.scale)]
+            group = groups[_key(site, bank)]
             group.whole = group.whole and len(held) == 1 and site.rows is None
             found[path] = _member(group, held)
     return found
+
+
+def _key(site: Site, bank: Bank) -> tuple[object, ...]:
+    """Equal for sites whose updates may be made of one thin product."""
+    return *input_key(site), site.in_features, bank.bound.scale
 
 
 def _group(parts: Mapping[Bank, int]) -> Group:

@@ -394,6 +394,57 @@ def test_the_model_under_checkpointing_with_other_adapters_is_refused(make_case,
         loss.backward()
 
 
+class Distilled(nn.Module):
+    """A forward under checkpointing, and in it another without gradients: on, or switched off."""
+
+    def __init__(self, body, reentrant, first, off):
+        super().__init__()
+        self.body, self.reentrant, self.first, self.off = body, reentrant, first, off
+
+    def student(self, x):
+        if self.reentrant is None:
+            return self.body(x)
+        return checkpoint(self.body, x, use_reentrant=self.reentrant)
+
+    def teacher(self, x):
+        with torch.no_grad():
+            if not self.off:
+                return self.body(x)
+            with tl.active(self, []):
+                return self.body(x)
+
+    def forward(self, x):
+        if self.first:
+            wanted = self.teacher(x * 1.1)
+            return ((self.student(x) - wanted) ** 2).sum()
+        found = self.student(x)
+        return ((found - self.teacher(x * 1.1)) ** 2).sum()
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("off", [True, False])
+@pytest.mark.parametrize("targets", [("q", "k", "v"), ("v", "o")])
+def test_a_teacher_in_the_forward_of_a_student(first, off, targets, make_case, randomized):
+    found = {}
+    for reentrant in (None, False, True):
+        case = make_case("plain")
+        model = Distilled(case.model, reentrant, first, off)
+        adapter = tl.attach(model, "lora", targets=list(targets), ranks=2)
+        randomized(adapter)
+        x = case.inputs["x"].clone().requires_grad_()
+        wanted = [x, *adapter.parameters()]
+        if reentrant and off:  # a segment cannot be told from what is without gradients
+            with pytest.raises(AttachError, match="E516") as error:
+                model(x).backward()
+            assert "use_reentrant=False" in str(error.value)
+            continue
+        model(x).backward()
+        found[reentrant] = [t.grad for t in wanted]
+    for grads in found.values():
+        for one, two in zip(grads, found[None], strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
+
+
 def test_a_dropped_forward_is_forgotten(make_case, randomized):
     """A graph that nobody keeps does not count as waiting for its backward."""
     case = make_case("plain")

@@ -120,6 +120,36 @@ def test_frozen_cores(pair, frozen):
     compare(adapter, dense, loss, case.inputs["x"])
 
 
+class Mixed(nn.Module):
+    """Queries, and keys and values of another tensor that is wider: only its width tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.xattn = nn.ModuleDict({"to_q": nn.Linear(8, 6)})
+        self.xattn["to_k"], self.xattn["to_v"] = nn.Linear(12, 6), nn.Linear(12, 6)
+
+    def forward(self, x):
+        y = torch.cat([x, x[..., :4].cos()], -1)
+        layers = self.xattn
+        return layers["to_q"](x).sin() + layers["to_k"](y).cos() * layers["to_v"](y)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_widths_tell_what_reads_another_tensor(grad):
+    torch.manual_seed(0)
+    model = Mixed().double()
+    equation = "W[proj out in] = B[proj out r] A[proj r in]"
+    family = tl.family(equation, starts_nonzero=True)
+    adapter = tl.attach(
+        model, family, targets=["to_q", "to_k", "to_v"], ranks=2, dtype=torch.float64
+    )
+    x = torch.randn(5, 8, dtype=torch.float64)
+    with torch.set_grad_enabled(grad):
+        found = model(x)
+    adapter.merge()
+    torch.testing.assert_close(found, model(x), rtol=1e-9, atol=1e-11)
+
+
 class Some(nn.Module):
     """Uses some of the projections, in another order, on inputs that differ."""
 
