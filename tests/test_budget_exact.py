@@ -330,6 +330,28 @@ def test_what_cannot_be_met(options, code, text):
     assert text in str(info.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"maximum": {"s": 2}}, "maximum s=2, and s is 12 by an eye"),
+        ({"minimum": {"s": 100}}, "minimum s=100, and s is 12"),
+        ({"multiple": {"s": 8}}, "multiple s=8, and s is 12"),
+    ],
+)
+def test_limits_by_name_of_a_rank_that_the_equation_gives(options, text):
+    equation = "W[layer proj out in] = U[proj out r] G[s r q] V[q in] eye[layer s]"
+    sizes = {"layer": 12, "proj": 3, "in": 64, "out": 64}
+    with pytest.raises(SizeError, match="E211") as info:
+        tl.ranks(equation, sizes, params=10**4, **options)
+    assert text in str(info.value)
+    for kept in (
+        {"maximum": {"s": 12}},
+        {"minimum": {"s": 3}, "multiple": {"s": 4}},
+        {"maximum": 9},
+    ):
+        assert tl.ranks(equation, sizes, params=10**4, **kept)["s"] == 12
+
+
 def test_ranks_that_the_equation_ties_are_one():
     network = parse("W[out in] = B[out r] eye[r s] A[s in]")
     assert fit_ranks(network, {"out": 8, "in": 8}, 16 * 3 + 5) == {"r": 3, "s": 3}

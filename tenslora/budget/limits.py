@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tenslora.algebra.redundancy import rank_cap
 from tenslora.errors import SizeError
 from tenslora.spec import Network, is_count
 
-__all__ = ["Limits", "Rank", "check_count", "make_ranks"]
+__all__ = ["Limits", "Rank", "check_count", "fixed_ranks", "make_ranks"]
 
 _Numbers = int | Mapping[str, int] | None
 
@@ -83,13 +83,14 @@ def make_ranks(network: Network, sizes: Mapping[str, int], limits: Limits) -> li
     maximum = _by_bond(network, "maximum", limits.maximum)
     multiple = _by_bond(network, "multiple", limits.multiple)
     weights = _weights(network, limits)
-    fixed = _fixed(network, sizes)
+    fixed = fixed_ranks(network, sizes)
     found = []
     for bonds in _tied(network):
         caps = [cap for b in bonds if (cap := rank_cap(network, b, sizes)) is not None]
         cap = min(caps) if caps else None
         pinned = [fixed[b] for b in bonds if b in fixed]
         if pinned:
+            _check_fixed(network, limits, bonds, pinned[0])
             found.append(Rank(bonds, pinned[0], pinned[0], 1, 1.0))
             continue
         step = math.lcm(*(multiple.get(b, 1) for b in bonds))
@@ -109,6 +110,22 @@ def make_ranks(network: Network, sizes: Mapping[str, int], limits: Limits) -> li
             raise SizeError("E211", what, advice="Widen minimum and maximum, or lower multiple.")
         found.append(Rank(bonds, low, high, step, max(weights.get(b, 1.0) for b in bonds)))
     return found
+
+
+def _check_fixed(network: Network, limits: Limits, bonds: Iterable[str], rank: int) -> None:
+    """Refuse what is asked by name of bonds that the equation gives another rank."""
+    broken: dict[str, Callable[[int], bool]] = {
+        "minimum": lambda value: rank < value,
+        "maximum": lambda value: rank > value,
+        "multiple": lambda value: rank % value != 0,
+    }
+    for word, is_broken in broken.items():
+        given: _Numbers = getattr(limits, word)
+        for bond in bonds:
+            value = given.get(bond, rank) if isinstance(given, Mapping) else rank
+            if is_broken(value):
+                what = f"{word} {bond}={value}, and {bond} is {rank} by an eye in {network}"
+                raise SizeError("E211", what, advice=f"Leave {bond} out.")
 
 
 def _by_bond(network: Network, word: str, given: _Numbers) -> dict[str, int]:
@@ -162,7 +179,7 @@ def _tied(network: Network) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _fixed(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
+def fixed_ranks(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
     """The bonds that the equation makes as large as an index of the target."""
     known = {}
     for pair in _equal(network):

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenslora.budget import Limits, bonds_of_modes, compressed_ranks, fit_ranks, lora_parameters
 from tenslora.budget import isorank as same_rank
-from tenslora.budget.limits import check_count, make_ranks
+from tenslora.budget.limits import check_count, fixed_ranks, make_ranks
 from tenslora.errors import SizeError
 from tenslora.family.binding import check_rank, count_like
 from tenslora.family.family import Family
@@ -97,7 +97,11 @@ def ranks(
         for numbers, given in ((lowest, minimum), (highest, maximum), (steps, multiple))
     ]
     _check_rates(fixed, *named)
-    most = most_ranks(found, target)
+    pinned = fixed_ranks(network, target).keys()  # one number for all is not meant for these
+    for numbers, by_name in zip((lowest, highest, steps), named, strict=True):
+        for bond in pinned - by_name.keys():
+            numbers.pop(bond, None)
+    most = {bond: n for bond, n in most_ranks(found, target).items() if bond not in pinned}
     highest = {**most, **{bond: min(n, most.get(bond, n)) for bond, n in highest.items()}}
     limits = Limits(
         minimum={**lowest, **fixed},

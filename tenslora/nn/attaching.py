@@ -197,8 +197,8 @@ def make_banks(
     weight = _weight(model, design.sites[0])
     wide = torch.promote_types(torch.float32, weight.dtype) if weight.is_floating_point() else None
     core_dtype = dtype or wide or torch.float32
-    if not core_dtype.is_floating_point:
-        what = f"dtype={core_dtype} is no floating-point type"
+    if not isinstance(core_dtype, torch.dtype) or not core_dtype.is_floating_point:
+        what = f"dtype={core_dtype!r} is no floating-point type of torch"
         raise AttachError("E503", what, advice="Use torch.float32 or torch.bfloat16.")
     place = weight.device if device is None else torch.device(device)
     if real and place.type == "meta":

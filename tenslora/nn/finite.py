@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tenslora.errors import StateError
 
-__all__ = ["check_finite", "greatest", "is_finite"]
+__all__ = ["check_finite", "greatest", "is_finite", "widened"]
 
 
 def greatest(*tensors: Tensor) -> float:
@@ -18,9 +18,17 @@ def greatest(*tensors: Tensor) -> float:
 
     >>> greatest(torch.tensor([1.0, -3.0]), torch.tensor([2.0]))
     3.0
+    >>> greatest(torch.tensor([2.0]).to(torch.float8_e4m3fn))
+    2.0
     """
-    found = [bound for t in tensors if t.numel() for bound in torch.aminmax(t.detach())]
+    found = [bound for t in tensors if t.numel() for bound in torch.aminmax(widened(t.detach()))]
     return float(torch.stack(found).abs().amax()) if found else 0.0
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The numbers in a type that torch can compute with: of eight bits it only stores them."""
+    narrow = tensor.is_floating_point() and tensor.element_size() == 1
+    return tensor.to(torch.float32) if narrow else tensor
 
 
 def is_finite(tensor: Tensor) -> bool:

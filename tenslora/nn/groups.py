@@ -187,7 +187,9 @@ def find_members(banks: Iterable[Bank]) -> dict[str, Member]:
         for number, site in enumerate(bank.sites):
             sites.setdefault(site.path, []).append((site, bank, number))
             if bank.layout is not None:
-                keys.setdefault(_key(site, bank), {}).setdefault(bank, bank.layout.places[number].group)
+                keys.setdefault(_key(site, bank), {}).setdefault(
+                    bank, bank.layout.places[number].group
+                )
     groups = {key: _group(parts) for key, parts in keys.items()}
     found = {}
     for path, held in sites.items():

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tenslora.errors import StateError
-from tenslora.nn.finite import check_finite
+from tenslora.nn.finite import check_finite, widened
 
 __all__ = [
     "CONFIG",
@@ -260,7 +260,7 @@ def _pair(folder: Path, path: str, half: Mapping[str, Tensor]) -> tuple[Tensor, 
         raise StateError("E613", what, advice="Floating-point numbers are wanted.")
     for name, tensor in (("lora_B", b), ("lora_A", a)):
         check_finite(folder, f"{name} of {path}", tensor)
-    return b, a
+    return widened(b), widened(a)
 
 
 def _check_lengths(
@@ -278,6 +278,7 @@ def _check_lengths(
             what = f"{folder}: lora_magnitude_vector of {path} is {found.dtype} of shape "
             what += f"{tuple(found.shape)}, and floating-point numbers of ({b.shape[0]},) are due"
             raise StateError("E613", what, advice="A DoRA of convolutions is not read.")
+        check_finite(folder, f"lora_magnitude_vector of {path}", found)
 
 
 def _scale(folder: Path, config: Mapping[str, Any], path: str, rank: int) -> float:

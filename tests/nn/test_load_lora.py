@@ -150,6 +150,7 @@ def test_lengths_of_other_rows(saved):
     for changed, text in (
         ({key: tensors[key][:5].clone()}, "E613: .*blocks.0.q is torch.float64 of shape .5,., and"),
         ({key.replace("0.q", "0.x"): tensors[key].clone()}, "E612: .*nothing but a .* blocks.0.x"),
+        ({key: tensors[key] * torch.nan}, "E613: .*lora_magnitude_vector of blocks.0.q .*finite"),
     ):
         save_file({**tensors, **changed}, file)
         with pytest.raises(StateError, match=f"(?s)^{text}"):
@@ -209,6 +210,20 @@ TENSORS = {
     ),
     "nothing": (lambda t: t.clear(), "E612: .*holds no lora_A"),
 }
+
+
+def test_numbers_of_eight_bits(saved):
+    """As PEFT reads them: torch finds no greatest of such numbers."""
+    case, _, folder = saved("plain")
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({k: t.to(torch.float8_e4m3fn) for k, t in tensors.items()}, path)
+    adapter = tl.load_lora(case.model, folder)
+    narrow = tensors["base_model.model.blocks.0.q.lora_A.weight"].to(torch.float8_e4m3fn)
+    wide = tensors["base_model.model.blocks.0.q.lora_B.weight"].to(torch.float8_e4m3fn)
+    found = adapter.delta("blocks.0.q")
+    want = wide.to(found.dtype) @ narrow.to(found.dtype)
+    torch.testing.assert_close(found / found.norm(), want / want.norm(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("change", "text"), TENSORS.values(), ids=list(TENSORS))
