@@ -133,7 +133,14 @@ class Bank(nn.Module):
     def cores(self) -> dict[str, Tensor]:
         """Every core by name, parameters and buffers."""
         held = {**self._parameters, **self._buffers}
-        return {name: held[name] for name in self.bound.network.cores}  # type: ignore[misc]
+        try:
+            return {name: held[name] for name in self.bound.network.cores}  # type: ignore[misc]
+        except KeyError as missing:
+            what = f"adapter {self.adapter!r} has no core {missing} any more"
+            advice = (
+                "FSDP has to leave parameters as they are: fully_shard, or use_orig_params=True."
+            )
+            raise AttachError("E514", what, advice=advice) from None
 
     def tensors(self) -> dict[str, Tensor]:
         """Every core, and what a wrapper has of its own."""

@@ -6,7 +6,7 @@ they are derived again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,8 +21,10 @@ __all__ = [
     "Given",
     "Gradients",
     "Known",
+    "Part",
     "Piece",
     "add_product",
+    "add_updates",
     "can_add",
     "gradients",
     "read_thin",
@@ -44,6 +46,10 @@ class Piece(NamedTuple):
     start: int
     stop: int
     second: int
+
+
+#: Rows of a layer's output (``None``: all), the number of the thin product, and that of the B.
+Part = tuple[tuple[int, int] | None, int, int]
 
 
 class Given(NamedTuple):
@@ -117,6 +123,19 @@ def read_thin(a: Tensor, rows: Tensor) -> Tensor:
 def can_add(cores: torch.dtype, output: torch.dtype) -> bool:
     """Whether an update that is computed in the dtype of the cores can be added in place."""
     return cores is output or (cores is torch.float32 and output in NARROW)
+
+
+def add_updates(
+    rows: Tensor,
+    parts: Iterable[Part],
+    thins: Sequence[Tensor],
+    bs: Sequence[Tensor],
+    scale: float,
+) -> None:
+    """Add the update of a layer to its output (n, out) in place, from x A as (n, rank)."""
+    for span, part, second in parts:
+        place = rows if span is None else rows[:, span[0] : span[1]]
+        add_product(place, thins[part], bs[second], scale)
 
 
 def add_product(place: Tensor, one: Tensor, two: Tensor, scale: float) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tenslora.nn.autograd import autocast_state, moment_of, saved_tensor_frame
 from tenslora.nn.context import Call, SharedInput
-from tenslora.nn.gradients import NARROW, Books, Piece, can_add
+from tenslora.nn.gradients import NARROW, Books, Piece, add_updates, can_add
 from tenslora.nn.grid import input_key
 from tenslora.nn.product import Add, Again, Work
 from tenslora.nn.reading import Factors, Group, Reading, read
@@ -114,13 +114,7 @@ class Member:
             ((_, part, second),) = parts
             out = torch.addmm(flat, thins[part], bs[second], **self._alpha)
             return out if output.ndim == 2 else out.view(output.shape)
-        same = reading.dtype is output.dtype
-        for rows, part, second in parts:
-            place = flat if rows is None else flat[:, rows[0] : rows[1]]
-            if same:
-                place.addmm_(thins[part], bs[second], **self._alpha)
-            else:
-                place.add_(thins[part] @ bs[second], **self._alpha)
+        add_updates(flat, parts, thins, bs, self.group.scale)
         return output
 
     def run(self, x: Tensor, output: Tensor, weight: Tensor, calls: Mapping[Bank, Call]) -> Tensor:

@@ -35,6 +35,7 @@ __all__ = [
     "SiteHook",
     "SiteStart",
     "add_rows",
+    "plain_weights",
     "remove_hooks",
 ]
 
@@ -168,29 +169,17 @@ class SiteHook:
         Asks all that :meth:`_in_place` asks, or what it follows from: a linear layer's output is of
         its weight's dtype and device, and so is x.
         """
-        if self.member is None or type(module) is not nn.Linear:
-            return None
-        held = module._parameters
-        weight, bias = held.get("weight"), held.get("bias")
-        if (
-            type(weight) not in PLAIN
-            or weight is None
-            or "forward" in module.__dict__
-            or not output.is_contiguous()
-            or torch_module._global_forward_hooks
-        ):
+        found = None if self.member is None else plain_weights(module, frozen=context.grad)
+        if found is None or not output.is_contiguous() or torch_module._global_forward_hooks:
             return None
         hook = next(iter(module._forward_hooks.values()), None)
         if hook is not self and (
             hook is not None or module._forward_pre_hooks or torch_module._global_forward_pre_hooks
         ):
             return None
-        if context.grad:
-            if bias is None and "bias" not in held:  # made anew in each call
-                return None
-            if weight.requires_grad or (bias is not None and bias.requires_grad):
-                return None
-        return self.member.run_quiet(x, output, weight, context)
+        member: Any = self.member
+        done: Tensor | None = member.run_quiet(x, output, found[0], context)
+        return done
 
     def _in_place(self, module: nn.Module, x: Tensor, output: Tensor) -> bool:
         """Whether the update may be added into the output of the frozen layer.
@@ -251,6 +240,22 @@ def add_rows(output: Tensor, updates: list[tuple[Span | None, float, Tensor]]) -
         pieces.append(add_wide(output[..., start:stop], update, scale))
         end = stop
     return torch.cat([*pieces, output[..., end:]], -1)
+
+
+def plain_weights(module: nn.Module, *, frozen: bool) -> tuple[Tensor, Tensor | None] | None:
+    """Weight and bias of an ``nn.Linear`` as torch has it; if asked, only of one that is frozen.
+
+    Not where a hook of somebody makes one of them anew in each call, as for pruning.
+    """
+    if type(module) is not nn.Linear or "forward" in module.__dict__:
+        return None
+    held = module._parameters
+    weight, bias = held.get("weight"), held.get("bias")
+    if weight is None or type(weight) not in PLAIN or (frozen and weight.requires_grad):
+        return None
+    if "bias" not in held if bias is None else (frozen and bias.requires_grad):
+        return None
+    return weight, bias
 
 
 def is_plain_linear(module: nn.Module) -> bool:

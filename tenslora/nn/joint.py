@@ -14,8 +14,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from tenslora.nn.autograd import apply_quietly, graph_task, will_run
-from tenslora.nn.gradients import Books, Given, Known, Piece, add_product, gradients, read_thin
-from tenslora.nn.product import Part
+from tenslora.nn.gradients import (
+    Books,
+    Given,
+    Known,
+    Part,
+    Piece,
+    add_updates,
+    gradients,
+    read_thin,
+)
 
 __all__ = ["Job", "Layer", "run_joint"]
 
@@ -52,7 +60,11 @@ class Joint(torch.autograd.Function):
         ht = read_thin(a, met if met.dtype is a.dtype else met.to(a.dtype))
         widths = job.widths
         thins = (ht.mT,) if len(widths) == 1 else ht.mT.split_with_sizes(widths, 1)
-        outputs = [_updated(rows, layer, thins, bs, job.scale) for layer in layers]
+        outputs = []
+        for weight, bias, _, parts in layers:
+            out = functional.linear(rows, weight, bias)
+            add_updates(out, parts, thins, bs, job.scale)
+            outputs.append(out)
         if x.ndim != 2:  # no views: nobody could change those in place
             for out in outputs:
                 out.resize_(*x.shape[:-1], out.shape[1])
@@ -87,10 +99,19 @@ class Joint(torch.autograd.Function):
         wants_dropped = wants.pop(1) if ctx.drops else False
         wants_x, wants_a, *wants_b = wants
         known = Known(
-            *(x, a, ht, others[len(outer) :]),
-            *(ctx.scale, ctx.ranks, ctx.dtype, ctx.books),
-            *(wants_x, wants_dropped, wants_a, wants_b),
-            graph_task(),
+            x,
+            a,
+            ht,
+            others[len(outer) :],
+            scale=ctx.scale,
+            ranks=ctx.ranks,
+            dtype=ctx.dtype,
+            books=ctx.books,
+            wants_x=wants_x,
+            wants_dropped=wants_dropped,
+            wants_a=wants_a,
+            wants_b=wants_b,
+            task=graph_task(),
         )
         dx, dropped, da, dbs = gradients(known, given, dh, drops=ctx.drops)
         if dx is not None and len(ctx.shape) != 2:
@@ -117,15 +138,3 @@ def run_joint(
     """
     *outputs, _ = apply_quietly(Joint, x, dropped, a, job, *bs)
     return outputs
-
-
-def _updated(
-    rows: Tensor, layer: Layer, thins: Sequence[Tensor], bs: Sequence[Tensor], scale: float
-) -> Tensor:
-    """The output of one layer for rows (n, in), with its update added in place."""
-    weight, bias, _, parts = layer
-    out = functional.linear(rows, weight, bias)
-    for span, part, second in parts:
-        place = out if span is None else out[:, span[0] : span[1]]
-        add_product(place, thins[part], bs[second], scale)
-    return out

@@ -24,17 +24,15 @@ from tenslora.nn.gradients import (
     Books,
     Given,
     Known,
+    Part,
     Piece,
-    add_product,
+    add_updates,
     gradients,
     read_thin,
 )
 from tenslora.nn.norms import Source
 
 __all__ = ["Add", "Again", "Books", "Deposit", "Notes", "Part", "Piece", "Read", "Work"]
-
-#: Rows of a layer's output (``None``: all), the number of the thin product, and that of the B.
-Part = tuple[tuple[int, int] | None, int, int]
 
 
 class Deposit:
@@ -137,10 +135,19 @@ class Read(torch.autograd.Function):
         if x is not None and ht is None and any(wants_b):
             ht = read_thin(a, x.reshape(-1, x.shape[-1]).to(a.dtype))
         known = Known(
-            *(x, a, ht, bs),
-            *(notes.scale, ctx.ranks, ctx.dtype, notes.books),
-            *(wants_x, will_run(dropped), wants_a, wants_b),
-            task,
+            x,
+            a,
+            ht,
+            bs,
+            scale=notes.scale,
+            ranks=ctx.ranks,
+            dtype=ctx.dtype,
+            books=notes.books,
+            wants_x=wants_x,
+            wants_dropped=will_run(dropped),
+            wants_a=wants_a,
+            wants_b=wants_b,
+            task=task,
         )
         dx, dd, da, dbs = gradients(known, given, dh, drops=ctx.drops)
         if dx is not None:
@@ -195,9 +202,7 @@ class Add(torch.autograd.Function):
         """Return the sum, (..., out)."""
         out, weight, pieces, parts, scale, deposit, thins, bs = work
         flat = out if out.ndim == 2 else out.view(-1, out.shape[-1])
-        for rows, part, second in parts:
-            place = flat if rows is None else flat[:, rows[0] : rows[1]]
-            add_product(place, thins[part], bs[second], scale)
+        add_updates(flat, parts, thins, bs, scale)
         ctx.save_for_backward(weight)
         ctx.pieces, ctx.deposit = pieces, deposit
         ctx.set_materialize_grads(False)

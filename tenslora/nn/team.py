@@ -17,7 +17,7 @@ from torch.nn.modules import module as torch_module
 
 from tenslora.nn import reading
 from tenslora.nn.autograd import asks_arguments, moment_of
-from tenslora.nn.hooks import PLAIN, SiteHook, SiteStart
+from tenslora.nn.hooks import SiteHook, SiteStart, plain_weights
 from tenslora.nn.joint import Job, Layer, run_joint
 
 if TYPE_CHECKING:
@@ -168,14 +168,12 @@ class Team:
         """A layer, ``None`` where it is not plain, not frozen, or seen by others."""
         hook, ref = self.hooks[number], self._modules[number]
         module = None if ref is None else ref()
-        if module is None or type(module) is not nn.Linear or "forward" in module.__dict__:
+        if not isinstance(module, nn.Linear):
             return None
-        held = module._parameters
-        weight, bias = held.get("weight"), held.get("bias")
-        if weight is None or type(weight) not in PLAIN or weight.requires_grad:
+        found = plain_weights(module, frozen=True)
+        if found is None:
             return None
-        if bias.requires_grad if bias is not None else "bias" not in held:  # or made in each call
-            return None
+        weight, bias = found
         if (
             weight.dtype is not x.dtype
             or weight.device != x.device
