@@ -352,6 +352,16 @@ def test_limits_by_name_of_a_rank_that_the_equation_gives(options, text):
         assert tl.ranks(equation, sizes, params=10**4, **kept)["s"] == 12
 
 
+def test_ranks_that_are_tied_to_one_that_the_equation_gives():
+    equation = "W[layer out in] = U[out r] G[t r q] V[q in] eye[layer s] eye[s t]"
+    sizes = {"layer": 12, "in": 64, "out": 64}
+    for options in ({"maximum": 9}, {"minimum": 13, "maximum": 20}, {"multiple": 8}):
+        found = tl.ranks(equation, sizes, params=10**5, **options)
+        assert (found["s"], found["t"]) == (12, 12)
+    with pytest.raises(SizeError, match="E211: maximum t=9"):
+        tl.ranks(equation, sizes, params=10**5, maximum={"t": 9})
+
+
 def test_ranks_that_the_equation_ties_are_one():
     network = parse("W[out in] = B[out r] eye[r s] A[s in]")
     assert fit_ranks(network, {"out": 8, "in": 8}, 16 * 3 + 5) == {"r": 3, "s": 3}

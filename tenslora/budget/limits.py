@@ -180,12 +180,16 @@ def _tied(network: Network) -> list[tuple[str, ...]]:
 
 
 def fixed_ranks(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The bonds that the equation makes as large as an index of the target."""
+    """The bonds that the equation makes as large as an index of the target, if only by others."""
     known = {}
     for pair in _equal(network):
         for one, other in (pair, pair[::-1]):
             if one in network.bonds and other in sizes and other not in network.bonds:
                 known[one] = sizes[other]
+    for bonds in _tied(network):
+        pinned = [known[bond] for bond in bonds if bond in known]
+        if pinned:
+            known.update(dict.fromkeys(bonds, pinned[0]))
     return known
 
 

@@ -97,7 +97,12 @@ def ranks(
         for numbers, given in ((lowest, minimum), (highest, maximum), (steps, multiple))
     ]
     _check_rates(fixed, *named)
-    pinned = fixed_ranks(network, target).keys()  # one number for all is not meant for these
+    given = fixed_ranks(network, target)
+    for bond in fixed.keys() & given.keys():
+        if fixed[bond] != given[bond]:
+            what = f"compression gives rank {bond}={fixed[bond]}, and the equation {given[bond]}"
+            raise SizeError("E210", what, advice="Leave out the rates of its modes.")
+    pinned = given.keys()  # one number for all is not meant for these
     for numbers, by_name in zip((lowest, highest, steps), named, strict=True):
         for bond in pinned - by_name.keys():
             numbers.pop(bond, None)

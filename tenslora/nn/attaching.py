@@ -56,7 +56,7 @@ def attach(
 ) -> Adapter:
     """Attach an adapter to a model, in place, without changing its modules.
 
-    Forward hooks add ``scale * x @ W[site].T`` to the outputs of the targets. The parameters stand
+    Hooks add ``scale * x @ W[site].T`` to the outputs of the targets. The parameters stand
     at ``model.tenslora[name][shape]``, each core once; every other parameter is frozen while an
     adapter is attached. The new adapter is active and others become inactive; see
     :meth:`Adapter.activate`.

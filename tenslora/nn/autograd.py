@@ -20,6 +20,7 @@ __all__ = [
     "in_checkpoint",
     "in_transform",
     "is_quiet",
+    "is_wrapped",
     "moment_of",
     "plain_only",
     "saved_tensor_frame",
@@ -33,6 +34,7 @@ _batched = [
     for name in ("is_batchedtensor", "is_legacy_batchedtensor")
     if hasattr(torch._C._functorch, name)
 ]
+_wrapped: Any = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)
 _will_execute: Any = getattr(torch._C, "_will_engine_execute_node", None)
 _top_hooks: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 _tracing: Any = getattr(torch._C, "_get_tracing_state", None)
@@ -107,6 +109,11 @@ def autocast_state(device_type: str) -> torch.dtype | None:
 def in_transform() -> bool:
     """Whether a transform of ``torch.func`` (vmap, jvp, grad, ...) is at work."""
     return True if _transforms is None else bool(_transforms())
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Whether a transform of ``torch.func`` has made a tensor, if only one that it left behind."""
+    return _wrapped is None or bool(_wrapped(tensor))
 
 
 def is_batched(tensor: Tensor) -> bool:

@@ -137,9 +137,8 @@ class Bank(nn.Module):
             return {name: held[name] for name in self.bound.network.cores}  # type: ignore[misc]
         except KeyError as missing:
             what = f"adapter {self.adapter!r} has no core {missing} any more"
-            advice = (
-                "FSDP has to leave parameters as they are: fully_shard, or use_orig_params=True."
-            )
+            advice = "A core can be neither pruned nor parametrized, nor flattened by FSDP: use "
+            advice += "fully_shard, or use_orig_params=True."
             raise AttachError("E514", what, advice=advice) from None
 
     def tensors(self) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from tenslora.nn.autograd import (
     autocast_state,
     graph_task,
     has_modes,
+    in_checkpoint,
     is_quiet,
     moment_of,
     saved_tensor_frame,
@@ -76,7 +77,8 @@ class Overrides:
 
 OVERRIDES = Overrides()
 
-#: So many forwards of reentrant checkpointing are remembered until backward comes by.
+#: So many forwards of reentrant checkpointing, or under hooks of others on what is saved, are
+#: remembered until backward comes by.
 _UNSEEN = 8
 
 
@@ -110,6 +112,7 @@ class ForwardContext:
         self.grad = torch.is_grad_enabled()
         self.whole = False  # the root itself runs inside a segment
         self.replayed = False
+        self.foreign = False  # somebody's own hooks on what is saved may live for ever
         self.hoisted: dict[Bank, Hoisted] = {}
         self.inputs: dict[Bank, SharedInput] = {}
         self.readings: dict[Bank, Any] = {}  # as inputs, of groups of whole layers
@@ -138,20 +141,24 @@ class ForwardContext:
         """Remember a call inside a checkpointed segment, for backward to find again."""
         graded = torch.is_grad_enabled()
         if frame is not None:
-            self.segments.add(frame)
+            self.hold(frame)
             self.seen.setdefault((site, graded), set()).add(active)
         if not graded:
             self.ungraded.setdefault(site, set()).add(active)
 
-    def recorded(self, site: object, frame: Any) -> set[bool]:
-        """Whether a site was active in the calls that the one in backward may be again.
+    def hold(self, frame: Any) -> None:
+        """Remember what lives as long as a segment's graph."""
+        self.foreign = self.foreign or not in_checkpoint()
+        with suppress(TypeError):  # what cannot be held weakly cannot be watched
+            self.segments.add(frame)
 
-        A segment of non-reentrant checkpointing runs again in a frame, one of reentrant
-        checkpointing outside of one: then its first call was without gradients.
+    def seen_in(self, site: object, frame: Any) -> set[bool]:
+        """Whether a site was active in the calls in segments that are seen.
+
+        A segment of non-reentrant checkpointing runs again in a frame.
         """
-        if frame is not None:
-            return self.seen.get((site, torch.is_grad_enabled()), set())
-        return self.ungraded.get(site, set())
+        key = site, torch.is_grad_enabled()
+        return set() if frame is None else self.seen.get(key, set())
 
     @property
     def shares(self) -> bool:
@@ -243,7 +250,7 @@ class Contexts:
         frame = saved_tensor_frame()
         if frame is not None and context.grad:
             context.whole = True
-            context.segments.add(frame)
+            context.hold(frame)
         keeps = not context.grad and is_quiet() and not has_modes()
         for name in active:
             for bank in banks.get(name, ()):
@@ -332,8 +339,10 @@ class Contexts:
     def _again(self, path: str, bank: Bank, active: bool) -> Call | None:
         """A site is called in backward: find the forward in which it was called first."""
         site, frame = (path, bank), saved_tensor_frame()
-        known = [c for c in (*self._waiting(), *self._stack) if c.recorded(site, frame)]
-        was = {active for context in known for active in context.recorded(site, frame)}
+        every = (*self._waiting(), *self._stack)
+        seen = [c for c in every if c.seen_in(site, frame)]
+        known = seen or [c for c in every if site in c.ungraded]
+        was = {a for c in known for a in (c.seen_in(site, frame) if seen else c.ungraded[site])}
         if len(was) > 1:
             raise _ambiguous(f"{path} again, and adapter {bank.adapter!r} was both on and off")
         if not known:
@@ -343,8 +352,10 @@ class Contexts:
         if False in was:
             return None
         hoisted = context.hoisted.get(bank)
-        if hoisted is None or frame is None:
+        if hoisted is None or not seen:
             return Call()
+        if not context.shares:  # as in the forward
+            return Call(None, hoisted)
         return Call(context, hoisted, (graph_task(), frame))
 
     def _active_then(self, active: frozenset[str]) -> frozenset[str]:
@@ -372,13 +383,15 @@ class Contexts:
         with self._lock:
             others = [c for c in self._kept if c.thread != me and c.thread in alive]
             mine = [c for c in self._kept if c.thread == me and c.needed]
-            unseen = [c for c in mine if not c.segments][-_UNSEEN:]
-            self._kept = others + [c for c in mine if c.segments or c in unseen]
+            unseen = [c for c in mine if c.foreign or not c.segments]
+            dropped = set(unseen[:-_UNSEEN])
+            self._kept = others + [c for c in mine if c not in dropped]
 
 
 def _ambiguous(what: str) -> AttachError:
     advice = "Under checkpointing run backward before changing which adapters are active; run a "
-    advice += "forward that gets no backward under torch.no_grad(). Inside of one forward "
-    advice += "use_reentrant=False tells them apart."
+    advice += "forward that gets no backward under torch.no_grad(). In one forward "
+    advice += "use_reentrant=False tells a call without gradients from one in a segment; two "
+    advice += "segments cannot be told apart."
     what = f"backward runs {what} in the forwards that wait for their backward"
     return AttachError("E516", what, advice=advice)

@@ -1,7 +1,8 @@
 """The callables that torch runs around forwards. Plain objects: a deep copy of a model copies them.
 
-A hook on a target module adds ``scale * update`` to its output; two hooks on the root open and
-close the context of a forward. The module tree does not change.
+A hook on a target module adds ``scale * update`` to its output, unless the one before it has given
+the module its output already, in place of its input; two hooks on the root open and close the
+context of a forward. The module tree does not change.
 """
 
 from __future__ import annotations

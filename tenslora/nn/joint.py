@@ -134,7 +134,7 @@ def run_joint(
     """The output (..., out) of each layer for x (..., in), as one node of the graph.
 
     ``dropped`` is x (n, in) with some entries dropped, A (ranks, in), every B (rank, out). No
-    transform of ``torch.func`` may be at work.
+    transform of ``torch.func`` may be at work, and x may be none that one has left behind.
     """
     *outputs, _ = apply_quietly(Joint, x, dropped, a, job, *bs)
     return outputs

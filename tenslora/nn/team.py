@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from tenslora.nn import reading
-from tenslora.nn.autograd import asks_arguments, moment_of
+from tenslora.nn.autograd import asks_arguments, is_wrapped, moment_of
 from tenslora.nn.hooks import SiteHook, SiteStart, plain_weights
 from tenslora.nn.joint import Job, Layer, run_joint
 
@@ -37,14 +37,15 @@ class Outputs:
     ``layers`` are what they were made of; without it they were refused, and nothing waits.
     """
 
-    __slots__ = ("active", "layers", "moment", "team", "training", "waiting", "x")
+    __slots__ = ("active", "layers", "marks", "moment", "team", "training", "waiting", "x")
 
     def __init__(
         self, team: Team, x: Tensor, active: Container[str], layers: Sequence[Layer] | None
     ) -> None:
         self.team, self.x, self.active, self.layers = team, x, active, layers
         self.moment, self.training = moment_of(x), team.bank.training
-        self.waiting: dict[int, tuple[Tensor, int]] = {}  # with the version of the weight
+        self.marks = [_marks(layer) for layer in layers or ()]
+        self.waiting: dict[int, Tensor] = {}
 
     def settle(self) -> None:
         """Tell the team whether every layer has come for its output."""
@@ -52,132 +53,56 @@ class Outputs:
             self.team.wasted = max(0, self.team.wasted + (_WASTE if self.waiting else -1))
 
 
-class Team:
-    """The layers of a group, and the modules that they are.
+class Seat:
+    """One layer of a team: its hook, and the module that it is.
 
-    Attributes
-    ----------
-    group : what they share.
-    bank : the first of the group.
-    hooks : of the layers.
-    wasted : rises where outputs are thrown away.
+    Both are held weakly: a module that a model has no longer may go, and a hook holds the team.
     """
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self.bank = next(iter(group.parts))
-        self.hooks: list[SiteHook] = []
-        self.wasted = 0
-        # weakly: a module that a model has no longer may go
-        self._modules: list[weakref.ref[nn.Module] | None] = []
+    __slots__ = ("_hook", "_module", "shape")
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_modules": [None if m is None else m() for m in self._modules]}
+    def __init__(self, hook: SiteHook) -> None:
+        self._hook = weakref.ref(hook)
+        self._module: weakref.ref[nn.Module] | None = None
+        self.shape: tuple[int, ...] = ()  # of its weight as it was then
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _modules=[])
-        for module in state["_modules"]:
-            self._modules.append(None if module is None else weakref.ref(module))
+    def __getstate__(self) -> tuple[SiteHook | None, nn.Module | None]:
+        return self.hook, self.module
 
-    def add(self, hook: SiteHook) -> int:
-        """Take in a layer, and return its number."""
-        self.hooks.append(hook)
-        self._modules.append(None)
-        return len(self.hooks) - 1
+    def __setstate__(self, state: tuple[SiteHook, nn.Module | None]) -> None:
+        hook, module = state
+        self._hook = weakref.ref(hook)
+        self.take(module)
 
-    def take(self, number: int, module: nn.Module | None) -> None:
-        """Say which module a layer is."""
-        self._modules[number] = None if module is None else weakref.ref(module)
+    @property
+    def hook(self) -> SiteHook | None:
+        """The hook."""
+        return self._hook()
 
-    def output(
-        self, number: int, module: nn.Module, x: Any, active: Container[str]
-    ) -> Tensor | None:
-        """The output of one layer with its update; ``None`` where the layer has to be run.
+    @property
+    def module(self) -> nn.Module | None:
+        """The module, ``None`` where it stands in a model no longer."""
+        return None if self._module is None else self._module()
 
-        It may have been made when another layer was called with x: then it is asked whether all
-        that it was made of is as it was. ``active`` are the adapters that are active.
-        """
-        # without a graph, and for few rows, it would gain nothing
-        if type(x) is not Tensor or not torch.is_grad_enabled() or not _is_plain(x):
-            return None
-        context = self.hooks[number].registry.contexts.here()
-        ref = self._modules[number]
-        if (
-            context is None
-            or self.bank.adapter not in active
-            or ref is None
-            or ref() is not module
-            or _is_watched()
-        ):
-            return None
-        held = context.outputs
-        if held is not None and held.team is self and held.x is x:
-            return self._fetch(number, held, active)
-        context.settle()
-        if self.wasted >= _PATIENCE:
-            return None
-        context.outputs = held = self._run(x, context, active)
-        output, _ = held.waiting.pop(number, (None, 0))
-        return output
+    def take(self, module: nn.Module | None) -> None:
+        """Say which module it is, with its features as they are now."""
+        self._module = None if module is None else weakref.ref(module)
+        weight: Any = getattr(module, "weight", None)
+        self.shape = () if module is None else tuple(weight.shape)
 
-    def _fetch(self, number: int, held: Outputs, active: Container[str]) -> Tensor | None:
-        """What waits for a layer, where nothing has changed since."""
-        if (
-            number not in held.waiting
-            or held.layers is None
-            or held.moment != moment_of(held.x)
-            or held.training is not self.bank.training
-            or not (held.active is active or held.active == active)
-        ):
-            return None
-        layer, made = self._layer(number, held.x), held.layers[number]
-        if layer is None or layer[0] is not made[0] or layer[1] is not made[1]:
-            return None
-        if held.waiting[number][1] != layer[0]._version:
-            return None
-        return held.waiting.pop(number)[0]
-
-    def _run(self, x: Tensor, context: ForwardContext, active: Container[str]) -> Outputs:
-        """Run every layer, if each is plain, frozen and watched by nobody, and A fits x."""
-        group = self.group
-        dropout = group.dropout()
-        hoisted: Mapping[Bank, Any] = context.hoisted  # halves: a group has no other banks
-        dtype = None if self.bank.recompute else group.dtype_for(x, hoisted)
-        if dropout is None or dtype is None:
-            return Outputs(self, x, active, None)
-        layers = []
-        for number in range(len(self.hooks)):
-            layer = self._layer(number, x)
-            if layer is None:
-                return Outputs(self, x, active, None)
-            layers.append(layer)
-        a, widths, bs, books = group.factors(hoisted, dtype, True)
-        if books is None or a.shape[-1] != x.shape[-1]:  # the layer itself will say so
-            return Outputs(self, x, active, None)
-        dropped = None
-        if dropout:
-            rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-            dropped = nn.functional.dropout(rows, dropout, training=True)
-        made = run_joint(x, dropped, a, bs, Job(layers, widths, group.scale, books))
-        found = Outputs(self, x, active, layers)
-        for number, output in enumerate(made):
-            found.waiting[number] = output, layers[number][0]._version
-        return found
-
-    def _layer(self, number: int, x: Tensor) -> Layer | None:
-        """A layer, ``None`` where it is not plain, not frozen, or seen by others."""
-        hook, ref = self.hooks[number], self._modules[number]
-        module = None if ref is None else ref()
-        if not isinstance(module, nn.Linear):
-            return None
-        found = plain_weights(module, frozen=True)
-        if found is None:
+    def layer(self, x: Tensor) -> Layer | None:
+        """The layer as it is, ``None`` where it is not plain, not frozen, or seen by others."""
+        hook, module = self.hook, self.module
+        found = None if module is None else plain_weights(module, frozen=True)
+        if hook is None or hook.member is None or module is None or found is None:
             return None
         weight, bias = found
         if (
             weight.dtype is not x.dtype
             or weight.device != x.device
-            or weight.shape != (module.out_features, module.in_features)
+            or weight.shape != self.shape
+            or x.shape[-1] != weight.shape[1]
+            or weight.is_inference()
             or module._backward_hooks
             or module._backward_pre_hooks
         ):
@@ -191,18 +116,127 @@ class Team:
                 ours = True
             elif not isinstance(after, SiteHook) or after.is_on():
                 return None
-        member = hook.member
-        return (weight, bias, member.pieces, member.parts) if ours and member else None
+        return (weight, bias, hook.member.pieces, hook.member.parts) if ours else None
+
+
+class Team:
+    """The layers of one group.
+
+    Attributes
+    ----------
+    group : what they share.
+    bank : the first of the group.
+    seats : of the layers.
+    wasted : rises where outputs are thrown away.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.bank = next(iter(group.parts))
+        self.seats: list[Seat] = []
+        self.wasted = 0
+
+    def add(self, hook: SiteHook) -> int:
+        """Take in a layer, and return its number."""
+        self.seats.append(Seat(hook))
+        return len(self.seats) - 1
+
+    def take(self, number: int, module: nn.Module | None) -> None:
+        """Say which module a layer is."""
+        self.seats[number].take(module)
+        self.wasted = 0
+
+    def output(
+        self, number: int, module: nn.Module, x: Any, active: Container[str]
+    ) -> Tensor | None:
+        """The output of one layer with its update; ``None`` where the layer has to be run.
+
+        It may have been made when another layer was called with x: then it is asked whether all
+        that it was made of is as it was. ``active`` are the adapters that are active.
+        """
+        seat = self.seats[number]
+        # without a graph it would gain nothing
+        if type(x) is not Tensor or not torch.is_grad_enabled() or seat.hook is None:
+            return None
+        context = seat.hook.registry.contexts.here()
+        if (
+            context is None
+            or self.bank.adapter not in active
+            or seat.module is not module
+            or not _is_plain(x)
+            or _is_watched()
+        ):
+            return None
+        held = context.outputs
+        if held is not None and held.team is self and held.x is x:
+            return self._fetch(number, held, active)
+        context.settle()
+        if self.wasted >= _PATIENCE:
+            return None
+        context.outputs = held = self._run(x, context, active)
+        return held.waiting.pop(number, None)
+
+    def _fetch(self, number: int, held: Outputs, active: Container[str]) -> Tensor | None:
+        """What waits for a layer, where nothing has changed since."""
+        if (
+            number not in held.waiting
+            or held.layers is None
+            or held.moment != moment_of(held.x)
+            or held.training is not self.bank.training
+            or not (held.active is active or held.active == active)
+        ):
+            return None
+        layer = self.seats[number].layer(held.x)
+        if layer is None or _marks(layer) != held.marks[number]:
+            return None
+        return held.waiting.pop(number)
+
+    def _run(self, x: Tensor, context: ForwardContext, active: Container[str]) -> Outputs:
+        """Run every layer, if each is plain, frozen and watched by nobody, and A fits x."""
+        group = self.group
+        dropout = group.dropout()
+        hoisted: Mapping[Bank, Any] = context.hoisted  # halves: a group has no other banks
+        dtype = None if self.bank.recompute else group.dtype_for(x, hoisted)
+        if dropout is None or dtype is None:
+            return Outputs(self, x, active, None)
+        layers = []
+        for seat in self.seats:
+            layer = seat.layer(x)
+            if layer is None:
+                return Outputs(self, x, active, None)
+            layers.append(layer)
+        a, widths, bs, books = group.factors(hoisted, dtype, True)
+        if books is None or a.shape[-1] != x.shape[-1]:  # the layer itself will say so
+            return Outputs(self, x, active, None)
+        dropped = None
+        if dropout:
+            rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+            dropped = nn.functional.dropout(rows, dropout, training=True)
+        made = run_joint(x, dropped, a, bs, Job(layers, widths, group.scale, books))
+        found = Outputs(self, x, active, layers)
+        found.waiting.update(enumerate(made))
+        return found
+
+
+def _marks(layer: Layer) -> tuple[object, ...]:
+    """What tells whether a weight or a bias was changed in place, or is another."""
+    weight, bias = layer[:2]
+    return id(weight), weight._version, id(bias), None if bias is None else bias._version
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether x is a batch of more than a few rows, whose changes autograd counts."""
+    """Whether x is a batch of more than a few rows, and autograd counts its changes.
+
+    Plain operations are faster for few. What a transform of ``torch.func`` has left behind is not
+    plain.
+    """
     return (
         x.ndim > 1
         and not x.is_nested
         and x.layout is torch.strided
         and x.numel() > reading.FEW * x.shape[-1]
         and not x.is_inference()
+        and not is_wrapped(x)
     )
 
 

@@ -100,7 +100,7 @@ def test_one_graph_for_every_number_of_tokens(attached, equation):
     """One for the model, and one for what is hoisted."""
     model, adapter = attached(equation)
     compiled, counter = whole(model, "aot_eager")
-    for n in (5, 9, 2):
+    for n in (5, 9, 2, 20):  # also more rows than those for which eager mode runs layers at once
         x = tokens(n)
         (found, grads), (expected, wanted) = step(compiled, adapter, x), step(model, adapter, x)
         same(found, expected)
@@ -263,7 +263,7 @@ def test_autocast_of_a_graph(attached, dtype):
 def test_inductor(attached):
     model, adapter = attached("lora")
     compiled = torch.compile(model, fullgraph=True, dynamic=True)
-    for n in (5, 9):
+    for n in (5, 9, 20):
         found, expected = step(compiled, adapter, tokens(n)), step(model, adapter, tokens(n))
         same(found[0], expected[0])
         for one, two in zip(found[1], expected[1], strict=True):
@@ -275,7 +275,7 @@ def test_export(attached, strict):
     model, adapter = attached()
     many = torch.export.Dim("tokens", min=2, max=64)
     program = torch.export.export(model, (tokens(5),), dynamic_shapes=({1: many},), strict=strict)
-    for n in (5, 11):
+    for n in (5, 11, 20):
         same(program.module()(tokens(n)), model(tokens(n)))
     with adapter.disabled():
         assert not torch.equal(program.module()(tokens(5)), model(tokens(5)))

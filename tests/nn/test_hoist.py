@@ -445,6 +445,112 @@ def test_a_teacher_in_the_forward_of_a_student(first, off, targets, make_case, r
             torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
 
 
+class TeacherInside(nn.Module):
+    """A segment in which a part has no gradients, or is a segment of reentrant checkpointing."""
+
+    def __init__(self, body, checkpointed, nested):
+        super().__init__()
+        self.body, self.checkpointed, self.nested = body, checkpointed, nested
+
+    def first(self, x):
+        if self.nested:
+            return checkpoint(self.body, x, use_reentrant=True)
+        with torch.no_grad():
+            return self.body(x)
+
+    def segment(self, x):
+        return (self.first(x * 1.1) - self.body(x)).square()
+
+    def forward(self, x):
+        return (
+            checkpoint(self.segment, x, use_reentrant=False)
+            if self.checkpointed
+            else (self.segment(x))
+        )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_masks_of_dropout_are_drawn_again_in_a_segment(nested, make_case, randomized):
+    found = []
+    for checkpointed in (False, True):
+        case = make_case("plain")
+        model = TeacherInside(case.model, checkpointed, nested)
+        adapter = tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2, dropout=0.4)
+        randomized(adapter)
+        model.train()
+        x = case.inputs["x"].clone().requires_grad_()
+        torch.manual_seed(5)
+        model(x).sum().backward()
+        found.append([t.grad for t in (x, *adapter.parameters())])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
+
+
+def test_two_segments_of_one_layer_with_an_adapter_on_and_off(make_case, randomized):
+    class Two(nn.Module):
+        def __init__(self, body):
+            super().__init__()
+            self.body = body
+
+        def forward(self, x):
+            found = checkpoint(self.body, x, use_reentrant=False)
+            with tl.active(self, []):
+                return found - checkpoint(self.body, x * 1.1, use_reentrant=False)
+
+    case = make_case("plain")
+    model = Two(case.model)
+    adapter = tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2)
+    randomized(adapter)
+    with pytest.raises(AttachError, match=r"E516: .*both on and off") as error:
+        model(case.inputs["x"]).sum().backward()
+    assert "two segments cannot be told apart" in str(error.value)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_saved_tensors_elsewhere_around_reentrant_segments(inside, make_case, randomized):
+    """Whoever stores what is saved elsewhere is no segment; what was switched off stays so."""
+
+    class Stored(nn.Module):
+        def __init__(self, body):
+            super().__init__()
+            self.body = body
+
+        def run(self, x):
+            with torch.autograd.graph.save_on_cpu():
+                return self.body(x)
+
+        def forward(self, x):
+            return checkpoint(self.run if inside else self.body, x, use_reentrant=True)
+
+    case = make_case("plain")
+    model = Stored(case.model)
+    one = tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2, name="one")
+    two = tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2, name="two")
+    randomized(one)
+    randomized(two)
+    x = case.inputs["x"].clone().requires_grad_()
+    with tl.active(model, "one"):
+        loss = model(x).sum()
+    with tl.active(model, "two"), torch.autograd.graph.save_on_cpu():
+        loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in one.parameters())
+    assert all(p.grad is None for p in two.parameters())
+
+
+def test_hooks_on_what_is_saved_that_outlive_a_step(make_case):
+    case = make_case("plain")
+    adapter = tl.attach(case.model, "lora", targets=["q", "k", "v"], ranks=2)
+
+    def pack(tensor):
+        return tensor
+
+    for hooks in ((pack, pack), (torch.Tensor.clone, torch.Tensor.clone)):
+        for _ in range(20):
+            with torch.autograd.graph.saved_tensors_hooks(*hooks):
+                case.run().sum().backward()
+        assert len(adapter.registry.contexts._kept) < 12
+
+
 def test_a_dropped_forward_is_forgotten(make_case, randomized):
     """A graph that nobody keeps does not count as waiting for its backward."""
     case = make_case("plain")
