@@ -8,8 +8,8 @@ then on.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tenslora.nn.reading import Group
 
 __all__ = ["Outputs", "Team", "join"]
+
+_T = TypeVar("_T")
 
 #: What throwing outputs away counts, and how much is borne. Each good end takes one off.
 _WASTE, _PATIENCE = 2, 6
@@ -53,6 +55,14 @@ class Outputs:
             self.team.wasted = max(0, self.team.wasted + (_WASTE if self.waiting else -1))
 
 
+def _nothing() -> None:
+    return None
+
+
+def _weakly(thing: _T | None) -> Callable[[], _T | None]:
+    return _nothing if thing is None else weakref.ref(thing)
+
+
 class Seat:
     """One layer of a team: its hook, and the module that it is.
 
@@ -62,33 +72,33 @@ class Seat:
     __slots__ = ("_hook", "_module", "shape")
 
     def __init__(self, hook: SiteHook) -> None:
-        self._hook = weakref.ref(hook)
-        self._module: weakref.ref[nn.Module] | None = None
+        self._hook: Callable[[], SiteHook | None] = _weakly(hook)
+        self._module: Callable[[], nn.Module | None] = _nothing
         self.shape: tuple[int, ...] = ()  # of its weight as it was then
 
-    def __getstate__(self) -> tuple[SiteHook | None, nn.Module | None]:
-        return self.hook, self.module
+    def __getstate__(self) -> tuple[SiteHook | None, nn.Module | None, tuple[int, ...]]:
+        return self.hook, self.module, self.shape
 
-    def __setstate__(self, state: tuple[SiteHook, nn.Module | None]) -> None:
-        hook, module = state
-        self._hook = weakref.ref(hook)
-        self.take(module)
+    def __setstate__(
+        self, state: tuple[SiteHook | None, nn.Module | None, tuple[int, ...]]
+    ) -> None:
+        hook, module, self.shape = state  # both may have nothing in them yet
+        self._hook, self._module = _weakly(hook), _weakly(module)
 
     @property
     def hook(self) -> SiteHook | None:
-        """The hook."""
+        """The hook, ``None`` where nobody has it any longer."""
         return self._hook()
 
     @property
     def module(self) -> nn.Module | None:
         """The module, ``None`` where it stands in a model no longer."""
-        return None if self._module is None else self._module()
+        return self._module()
 
     def take(self, module: nn.Module | None) -> None:
-        """Say which module it is, with its features as they are now."""
-        self._module = None if module is None else weakref.ref(module)
-        weight: Any = getattr(module, "weight", None)
-        self.shape = () if module is None else tuple(weight.shape)
+        """Say which module it is, with the shape of its weight as it is now."""
+        self._module = _weakly(module)
+        self.shape = tuple(getattr(getattr(module, "weight", None), "shape", ()))
 
     def layer(self, x: Tensor) -> Layer | None:
         """The layer as it is, ``None`` where it is not plain, not frozen, or seen by others."""
