@@ -5,6 +5,8 @@ Knows no tensor library: the documentation imports it.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -25,7 +27,7 @@ def quoted(results: Results) -> Mapping[str, str]:
     '?'
     """
     found: dict[str, str] = defaultdict(lambda: "?")
-    for numbers in (_counters, _group, _inference, _parts, _whole, _growth):
+    for numbers in (_counters, _group, _inference, _parts, _whole):
         found.update(numbers(results))
     return found
 
@@ -86,6 +88,12 @@ def _group(results: Results) -> Iterator[tuple[str, str]]:
     unit = _rows(results, "group", width=768, tokens=394, mode="step")
     thin = [r for r in unit if r["rank"] == 4]
     thin = [r for r in thin if r["family"] == "lora" or r["family"].startswith("tenslora")]
+    four = [r for r in unit if r["rank"] == 4]
+    ratios = [(_ours(r, "overhead") or 0.0) / (_hand(r, "overhead") or math.inf) for r in four]
+    known = [ratio for ratio in ratios if ratio > 0]
+    yield "hand_4", _span(known)
+    if known:
+        yield "hand_4_mean", f"{statistics.geometric_mean(known):.2f}"
     yield "group_4", _span(_ours(r, "of_peft") for r in thin)
     yield "group_4_hand", _span(_hand(r, "of_peft") for r in thin)
     yield "over_4", _span((_ours(r, "overhead") for r in thin), _percent)
@@ -125,32 +133,11 @@ def _parts(results: Results) -> Iterator[tuple[str, str]]:
             if side in sides and sides["PEFT"]["many"] > 0:
                 part = sides[side]["many"] / sides["PEFT"]["many"]
                 yield f"{word}_{case}{ending}", f"{part:.2f}"
+                if (word, case) == ("deep", "step_394"):
+                    yield f"deep_layer{ending}", f"{sides[side]['many'] / row['layers'][1]:,.0f}"
 
 
 def _whole(results: Results) -> Iterator[tuple[str, str]]:
-    """The model in which a construction is dearest against PEFT's LoRA, and the other models."""
-    rows = _rows(results, "whole")
-    ours = [r for r in rows if r["side"] == "lora" or r["side"].startswith("tenslora")]
-    equal = [r for r in ours if "equal parameters" in r["side"]]
+    """Whole steps at as many parameters as PEFT's LoRA has."""
+    equal = [r for r in _rows(results, "whole") if "equal parameters" in r["side"]]
     yield "step_equal", _span(r["step"]["paired"] for r in equal)
-    ours = [r for r in ours if r not in equal]
-    if not ours:
-        return
-    model = max(ours, key=lambda r: r["step"]["paired"])["model"]
-    here = [r for r in ours if r["model"] == model]
-    yield "step_model", model
-    yield "step_over", _span((r["overhead"]["paired"] for r in here), _percent)
-    yield "step_noise", _percent(max(r["noise"] for r in here))
-    yield "step_rounds", str(here[0]["rounds"])
-    floor = [r["median"] for r in rows if r["model"] == model and r["side"] == "floor"]
-    yield "step_seconds", _span(floor)
-    others = [r["step"]["paired"] for r in ours if r["model"] != model]
-    yield "step_others", _span([max(others, default=None)])
-
-
-def _growth(results: Results) -> Iterator[tuple[str, str]]:
-    for row in results.get("growth", {}).get("against", ()):
-        if row["family"] == "tenslora.qkv_depth":
-            yield f"rebuild_gap_{row['layers']}", f"{2e3 * row['gap']:.0f}"
-            yield f"rebuild_ours_{row['layers']}", f"{1e3 * row['ours']:.0f}"
-            yield f"rebuild_rounds_{row['layers']}", str(row.get("rounds", "?"))

@@ -14,14 +14,14 @@ _CORE = (
 
 #: What a call costs after a product of the frozen model.
 _COLD = (
-    "Each of the three hooks starts after a product that has emptied the cache, and its Python "
-    "takes many times what it takes warm"
+    "What asks and keeps books around the products runs after one that has emptied the cache, and "
+    "its Python takes several times what it takes warm"
 )
 
-#: What flatters the side that rebuilds.
-_ALONE = (
-    "The other side is timed at one site alone, where what it reads stays in the cache, and "
-    "multiplied."
+#: What one layer pays for a whole model.
+_ONE = (
+    "One layer pays here for what a model shares over all its layers: opening the forward, the "
+    "hoisted part, the books of gradients."
 )
 
 REASONS: dict[str, str] = {
@@ -40,7 +40,7 @@ REASONS: dict[str, str] = {
         "code written by hand too ({core_saved_hand}). recompute=True keeps next to nothing."
     ),
     "bound": (
-        f"One layer pays here for what a model shares over all its layers. {_CORE} Ours is at "
+        f"{_ONE} {_CORE} Ours is at "
         "{core} % of the floor there, by hand at {core_hand} %. At r = 4 our overhead is {over_4} "
         "% of the floor, by hand {over_4_hand} %, the bound {bound_4} %: products "
         f"of four ranks do not reach the speed of the frozen ones. {_COLD}. Rows in blocks that "
@@ -48,9 +48,9 @@ REASONS: dict[str, str] = {
     ),
     "group": (
         f"The same case, against LoRA without such a core. {_CORE} At r = 4 LoRA and the "
-        "constructions are at {group_4} in this one layer, by hand at {group_4_hand}; in 12 layers "
-        "LoRA is at {deep_step_394}, by hand at {deep_step_394_hand}, where one function computes "
-        "q, k and v and Python runs once a layer."
+        "constructions are at {group_4} in this one layer, by hand at {group_4_hand}. In 12 layers "
+        "LoRA is at {deep_step_394} and att_qkv_depth at {deep_core_step_394}, by hand at "
+        "{deep_step_394_hand} and {deep_core_step_394_hand}."
     ),
     "group-any": (
         "Ranks of 76 and 96 against PEFT's rank of 4: with as many parameters the products with "
@@ -58,34 +58,23 @@ REASONS: dict[str, str] = {
         "a whole model the step is at {step_equal} of PEFT's."
     ),
     "hand": (
-        "An autograd.Function for exactly this shape replaces the three layers and runs its Python "
-        f"once. {_COLD}: the library asks in each call whether the tensor is the same, what is "
-        "trained, whether there are hooks or autocast. The body of the hook in one function, and A "
-        "and B taken apart late, gained little and were left out; fewer views and fewer inputs of "
-        "the autograd functions gained more and stay."
+        f"{_ONE} By medians the families are at {{hand_4}}, {{hand_4_mean}} in the mean; in 12 "
+        "layers a layer takes {deep_layer} us of LoRA, by hand {deep_layer_hand}. Both run q, k "
+        f"and v in one function. {_COLD}: the library asks in each call whether the tensor is the "
+        "same, what is trained, who else watches. Hooks that run the layers one by one took "
+        "longer; A and B taken apart late, and fewer questions where an output is fetched, gained "
+        "nothing."
     ),
     "hand-16": (
         "A call is a dozen operations of microseconds here, and Python around them counts: in 12 "
         "layers of 16 tokens LoRA is at {deep_step_16} of PEFT's overhead, by hand at "
-        "{deep_step_16_hand}."
+        "{deep_step_16_hand}. So few rows are added by plain operations; the function that runs "
+        "all layers at once was tried for them and takes longer."
     ),
     "named": (
         "At a rank of 76 the products are the overhead: {named_flops} % of that of {named_family} "
         "is the time of their FLOPs at the speed of the frozen ones. At r = 4 these families are "
         "at {named_4}."
-    ),
-    "step": (
-        "{step_model}: a step of {step_seconds} s in which the constructions add {step_over} % to "
-        "the floor, with a noise of {step_noise} % in {step_rounds} rounds. In the other models "
-        "the worst is at {step_others}."
-    ),
-    "rebuild-qkv": (
-        "Our part is a few per cent of a step, {rebuild_ours_12} ms here, where twice the gap "
-        f"between twins is {{rebuild_gap_12}} ms: what is given is a bound. {_ALONE}"
-    ),
-    "rebuild-48": (
-        "Ours takes {rebuild_ours_48} ms, a layer as much as in 12 layers, with twice the gap at "
-        f"{{rebuild_gap_48}} ms in {{rebuild_rounds_48}} rounds. {_ALONE}"
     ),
     "trees": (
         "The cost is a sum of FLOPs and bytes at fixed speeds, and batched products of thin "

@@ -23,12 +23,16 @@ def test_numbers_come_from_the_rows_that_they_name():
         {**row, "family": "lora", "rank": 8, "sides": {"tenslora": side(0.9, 7.0), **sides}},
     ]
     many = {"PEFT": {"many": 200.0}, "tenslora": {"many": 90.0}, "hand": {"many": 50.0}}
-    parts = [{"family": "lora", "mode": "step", "tokens": 16, "sides": many}]
+    part = {"family": "lora", "mode": "step", "layers": [1, 12], "sides": many}
+    parts = [{**part, "tokens": 16}, {**part, "tokens": 394}]
     found = quoted({"group": {"rows": rows}, "parts": {"rows": parts}})
     assert found["group_4"] == "0.41 to 0.52"
     assert found["group_4_hand"] == "0.28"
     assert found["over_4"] == "10 to 20"
     assert found["bound_4"] == "1"
+    assert found["hand_4"] == "2.50 to 22.50"  # beside the better of the two
+    assert found["hand_4_mean"] == f"{(2.5 * 5.0 * 22.5) ** (1 / 3):.2f}"
+    assert (found["deep_layer"], found["deep_layer_hand"]) == ("8", "4")
     assert (found["deep_step_16"], found["deep_step_16_hand"]) == ("0.45", "0.25")
     assert found["inference_4"] == "?"
 
