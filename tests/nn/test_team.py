@@ -61,28 +61,37 @@ def rows(*shape):
     return torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
-def expected(model, adapter, x, names="qkv"):
-    """From the weights that the adapter says it adds."""
-    found = []
-    for name in names:
-        layer = getattr(model, name)
-        weight = layer.weight + adapter.delta(name).to(layer.weight.dtype)
-        found.append(nn.functional.linear(x, weight, layer.bias))
-    q, k, v = found
+def project(model, adapter, name, x):
+    """What a layer gives, from the weight that the adapter says it adds."""
+    layer = getattr(model, name)
+    return nn.functional.linear(x, layer.weight + adapter.delta(name), layer.bias)
+
+
+def expected(model, adapter, x):
+    q, k, v = (project(model, adapter, name, x) for name in "qkv")
     return q.sin() + 2 * k.cos() + 3 * v.tanh()
+
+
+def graph(out):
+    """The nodes of a graph, each once."""
+    seen, todo = set(), [out.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            todo += [following for following, _ in node.next_functions]
 
 
 def names(out):
     """How often each kind of node is in a graph."""
-    seen, todo, found = set(), [out.grad_fn], Counter()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        found[node.name()] += 1
-        todo += [next_node for next_node, _ in node.next_functions]
-    return found
+    return Counter(node.name() for node in graph(out))
+
+
+def held_at_once(out):
+    """The tensors that the function keeps which runs layers at once."""
+    (node,) = (node for node in graph(out) if node.name() == "JointBackward")
+    return [tensor for tensor in node.saved_tensors if tensor is not None]
 
 
 def nodes(out):
@@ -141,11 +150,7 @@ def test_outputs_can_be_changed_in_place():
         x = rows(*shape)
         out = model(x)
         assert nodes(out) == 1
-        q, k, v = (
-            nn.functional.linear(x, layer.weight + adapter.delta(name), layer.bias)
-            for name, layer in model.named_children()
-            if name in "qkv"
-        )
+        q, k, v = (project(model, adapter, name, x) for name in "qkv")
         k = torch.cat([torch.ones_like(k[..., :1]), k[..., 1:]], -1)
         close(out, 2 * q + 3 * k + v)
         grads = torch.autograd.grad(out.sum(), list(adapter.parameters()))
@@ -156,15 +161,7 @@ def test_what_is_kept_for_backward():
     """x once, A and A x of all layers, and of each its weight and B."""
     model, _ = make()
     x = rows(40).requires_grad_()
-    found = []
-    todo, seen = [model(x).grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            todo += [n for n, _ in node.next_functions]
-            if node.name() == "JointBackward":
-                found = [t for t in node.saved_tensors if t is not None]
+    found = held_at_once(model(x))
     sizes = sorted(t.numel() for t in found)
     rank = 2
     a, thin, b = 3 * rank * WIDTH, 3 * rank * 40, rank * WIDTH
@@ -177,13 +174,8 @@ def test_what_is_kept_for_backward():
 def kept(out, exempt):
     """Bytes of the storages that the nodes of a graph hold."""
     exempt = {t.untyped_storage().data_ptr() for t in exempt}
-    seen, todo, held = set(), [out.grad_fn], {}
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        todo += [n for n, _ in node.next_functions]
+    held = {}
+    for node in graph(out):
         found = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
         for tensor in (*found, *getattr(node, "saved_tensors", ())):
             if isinstance(tensor, torch.Tensor):
@@ -222,18 +214,7 @@ def test_x_is_not_kept_where_the_core_that_meets_it_is_frozen():
     model = Attention()
     tl.attach(model, family, targets=["q", "k", "v"], ranks=2)
     x = rows(40).requires_grad_()
-    out = model(x)
-    assert nodes(out) == 1
-    todo, seen = [out.grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        todo += [n for n, _ in node.next_functions]
-        if node.name() == "JointBackward":
-            kept = [t.data_ptr() for t in node.saved_tensors if t is not None]
-            assert x.data_ptr() not in kept
+    assert x.data_ptr() not in [tensor.data_ptr() for tensor in held_at_once(model(x))]
 
 
 WATCHERS = {
@@ -380,11 +361,7 @@ def test_what_nobody_comes_for_is_made_three_times_and_no_more(monkeypatch):
     model, adapter = make(Cross())
     x = rows(40)
     y = x.flip(0)
-    found = [
-        nn.functional.linear(t, layer.weight + adapter.delta(n), layer.bias)
-        for (n, layer), t in zip(model.named_children(), (x, y, y), strict=False)
-        if n in "qkv"
-    ]
+    found = [project(model, adapter, n, t) for n, t in zip("qkv", (x, y, y), strict=True)]
     for _ in range(5):
         close(model(x), found[0].sin() + 2 * found[1].cos() + 3 * found[2].tanh())
     assert len(calls) == 3
@@ -416,10 +393,7 @@ def test_x_that_is_to_get_a_gradient_from_the_second_layer_on(few):
     x = rows(few)
     model, adapter = make(Attention(lambda model, x: x.requires_grad_()))
     (found,) = torch.autograd.grad(model(x).sum(), [x])
-    _, k, v = (
-        nn.functional.linear(x, getattr(model, n).weight + adapter.delta(n), getattr(model, n).bias)
-        for n in "qkv"
-    )
+    _, k, v = (project(model, adapter, n, x) for n in "qkv")
     (want,) = torch.autograd.grad((2 * k.cos() + 3 * v.tanh()).sum(), [x])
     close(found, want)
 
@@ -507,10 +481,7 @@ def test_hooks_that_were_cleared():
     model, adapter = make()
     model.k._forward_hooks.clear()
     x = rows(40)
-    q, v = (
-        nn.functional.linear(x, getattr(model, n).weight + adapter.delta(n), getattr(model, n).bias)
-        for n in "qv"
-    )
+    q, v = (project(model, adapter, n, x) for n in "qv")
     k = nn.functional.linear(x, model.k.weight, model.k.bias)
     close(model(x), q.sin() + 2 * k.cos() + 3 * v.tanh())
 
@@ -558,12 +529,7 @@ def test_x_that_is_changed_in_place_between_two_layers():
     x = rows(40)
     start = x.clone()
     out = model(x)
-    q, k, v = (
-        nn.functional.linear(
-            n * start, getattr(model, p).weight + adapter.delta(p), getattr(model, p).bias
-        )
-        for n, p in ((1, "q"), (2, "k"), (4, "v"))
-    )
+    q, k, v = (project(model, adapter, p, n * start) for n, p in ((1, "q"), (2, "k"), (4, "v")))
     close(out, q.sin() + 2 * k.cos() + 3 * v.tanh())
 
 
@@ -574,10 +540,7 @@ def test_dropout_that_ends_between_two_layers():
     model.train()
     out = model(x)
     with torch.no_grad():
-        q, k, v = (
-            nn.functional.linear(x, layer.weight + adapter.delta(p), layer.bias)
-            for p, layer in ((p, getattr(model, p)) for p in "qkv")
-        )
+        q, k, v = (project(model, adapter, p, x) for p in "qkv")
         rest = out - 2 * k.cos() - 3 * v.tanh()
     assert (rest.abs() <= 1 + 1e-4).all()  # a sine
     assert (rest - q.sin()).abs().max() > 0.1
@@ -593,10 +556,7 @@ def test_switched_off_between_two_layers():
 
     model, adapter = make(Model())
     x = rows(40)
-    q, v = (
-        nn.functional.linear(x, getattr(model, n).weight + adapter.delta(n), getattr(model, n).bias)
-        for n in "qv"
-    )
+    q, v = (project(model, adapter, n, x) for n in "qv")
     k = nn.functional.linear(x, model.k.weight, model.k.bias)
     close(model(x), q.sin() + 2 * k.cos() + 3 * v.tanh())
 
@@ -781,12 +741,7 @@ def test_the_tuner_after_an_adapter_of_the_same_name_and_in_a_copy():
                 if "tenslora" in name:
                     parameter.normal_()
         base = one.base_model.model
-        q, k, v = (
-            nn.functional.linear(
-                x, m.base_layer.weight + m.get_delta_weight("default"), m.base_layer.bias
-            )
-            for m in (base.q, base.k, base.v)
-        )
+        q, k, v = (tuned_output(layer, ["default"], x) for layer in (base.q, base.k, base.v))
         out = one(x)
         assert nodes(out) == 1
         close(out, q.sin() + 2 * k.cos() + 3 * v.tanh())
@@ -828,18 +783,20 @@ def tuned(**options):
     return model
 
 
+def tuned_output(layer, names, x):
+    """What a layer of the tuner gives, from the weights that it says its adapters add."""
+    base = layer.base_layer
+    weight = base.weight + sum(layer.get_delta_weight(name) for name in names)
+    return nn.functional.linear(x, weight, base.bias)
+
+
 def test_the_tuner_of_peft_runs_them_at_once():
     model = tuned()
     x = rows(40)
     out = model(x)
     assert nodes(out) == 1
     base = model.base_model.model
-    q, k, v = (
-        nn.functional.linear(
-            x, layer.base_layer.weight + layer.get_delta_weight("default"), layer.base_layer.bias
-        )
-        for layer in (base.q, base.k, base.v)
-    )
+    q, k, v = (tuned_output(layer, ["default"], x) for layer in (base.q, base.k, base.v))
     want = q.sin() + 2 * k.cos() + 3 * v.tanh()
     close(out, want)
     with model.disable_adapter():
@@ -868,14 +825,7 @@ def test_the_tuner_with_two_adapters():
     base = model.base_model.model
 
     def want(names):
-        q, k, v = (
-            nn.functional.linear(
-                x,
-                layer.base_layer.weight + sum(layer.get_delta_weight(n) for n in names),
-                layer.base_layer.bias,
-            )
-            for layer in (base.q, base.k, base.v)
-        )
+        q, k, v = (tuned_output(layer, names, x) for layer in (base.q, base.k, base.v))
         return q.sin() + 2 * k.cos() + 3 * v.tanh()
 
     for name in ("default", "two"):
@@ -890,9 +840,6 @@ def test_the_tuner_with_two_adapters():
     model.set_adapter("default")
     base.k.set_adapter(["two"])  # layers need not agree
     deltas = {base.q: "default", base.k: "two", base.v: "default"}
-    q, k, v = (
-        nn.functional.linear(x, m.base_layer.weight + m.get_delta_weight(name), m.base_layer.bias)
-        for m, name in deltas.items()
-    )
+    q, k, v = (tuned_output(layer, [name], x) for layer, name in deltas.items())
     for _ in range(3):
         close(model(x), q.sin() + 2 * k.cos() + 3 * v.tanh())
