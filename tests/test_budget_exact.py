@@ -362,6 +362,12 @@ def test_ranks_that_are_tied_to_one_that_the_equation_gives():
         tl.ranks(equation, sizes, params=10**5, maximum={"t": 9})
 
 
+def test_rates_of_compression_beside_a_rank_that_the_equation_gives():
+    equation = "W[layer proj out in] = d[layer proj out] eye[out o] B[o r] A[r in]"
+    sizes = {"layer": 2, "proj": 3, "out": 16, "in": 16}
+    assert tl.ranks(equation, sizes, compression={"in": 0.5}) == {"o": 16, "r": 8}
+
+
 def test_ranks_that_the_equation_ties_are_one():
     network = parse("W[out in] = B[out r] eye[r s] A[s in]")
     assert fit_ranks(network, {"out": 8, "in": 8}, 16 * 3 + 5) == {"r": 3, "s": 3}

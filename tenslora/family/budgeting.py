@@ -117,7 +117,7 @@ def ranks(
     )
     if budget is None:
         make_ranks(network, target, limits)  # refuses what no rank meets
-        return _complete(found, fixed)
+        return _complete(found, {**given, **fixed})
     unit = None if bytes is None else itemsize
     return fit_ranks(network, target, budget, frozen=frozen, limits=limits, itemsize=unit)
 

@@ -112,7 +112,6 @@ class ForwardContext:
         self.grad = torch.is_grad_enabled()
         self.whole = False  # the root itself runs inside a segment
         self.replayed = False
-        self.foreign = False  # somebody's own hooks on what is saved may live for ever
         self.hoisted: dict[Bank, Hoisted] = {}
         self.inputs: dict[Bank, SharedInput] = {}
         self.readings: dict[Bank, Any] = {}  # as inputs, of groups of whole layers
@@ -123,6 +122,7 @@ class ForwardContext:
         self.seen: dict[tuple[object, bool], set[bool]] = {}
         self.ungraded: dict[object, set[bool]] = {}
         self._segments: weakref.WeakSet[Any] | None = None
+        self._others: weakref.WeakSet[Any] | None = None  # somebody's own hooks on what is saved
 
     def settle(self) -> None:
         """Throw away the outputs that nobody has come for."""
@@ -147,10 +147,14 @@ class ForwardContext:
             self.ungraded.setdefault(site, set()).add(active)
 
     def hold(self, frame: Any) -> None:
-        """Remember what lives as long as a segment's graph."""
-        self.foreign = self.foreign or not in_checkpoint()
-        with suppress(TypeError):  # what cannot be held weakly cannot be watched
+        """Remember what lives as long as a segment's graph; hooks of others may live for ever."""
+        if in_checkpoint():
             self.segments.add(frame)
+            return
+        if self._others is None:
+            self._others = weakref.WeakSet()
+        with suppress(TypeError):  # what cannot be held weakly cannot be watched
+            self._others.add(frame)
 
     def seen_in(self, site: object, frame: Any) -> set[bool]:
         """Whether a site was active in the calls in segments that are seen.
@@ -177,7 +181,7 @@ class ForwardContext:
         be seen: they are waited for until backward came by.
         """
         alive = self._segments is not None and bool(self._segments)
-        return alive or (bool(self.ungraded) and not self.replayed)
+        return alive or (bool(self.ungraded or self._others) and not self.replayed)
 
 
 class Call:
@@ -275,7 +279,7 @@ class Contexts:
         context.readings.clear()
         context.settle()
         context.normed = None
-        if context.task == -1 and context.grad and context.needed:
+        if context.grad and context.needed:
             with self._lock:
                 self._kept.append(context)
 
@@ -341,7 +345,10 @@ class Contexts:
         site, frame = (path, bank), saved_tensor_frame()
         every = (*self._waiting(), *self._stack)
         seen = [c for c in every if c.seen_in(site, frame)]
-        known = seen or [c for c in every if site in c.ungraded]
+        ungraded = [c for c in every if site in c.ungraded]
+        if ungraded and not in_checkpoint():  # the frame is of somebody's own hooks
+            seen = []
+        known = seen or ungraded
         was = {a for c in known for a in (c.seen_in(site, frame) if seen else c.ungraded[site])}
         if len(was) > 1:
             raise _ambiguous(f"{path} again, and adapter {bank.adapter!r} was both on and off")
@@ -383,7 +390,7 @@ class Contexts:
         with self._lock:
             others = [c for c in self._kept if c.thread != me and c.thread in alive]
             mine = [c for c in self._kept if c.thread == me and c.needed]
-            unseen = [c for c in mine if c.foreign or not c.segments]
+            unseen = [c for c in mine if not c.segments]
             dropped = set(unseen[:-_UNSEEN])
             self._kept = others + [c for c in mine if c not in dropped]
 

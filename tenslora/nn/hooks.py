@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from tenslora.nn.autograd import plain_only
+from tenslora.nn.autograd import has_modes, in_checkpoint, plain_only
 from tenslora.nn.bank import add_wide
 from tenslora.nn.context import Call
 from tenslora.nn.spans import Span, spread, take
@@ -146,6 +146,8 @@ class SiteHook:
         if self.member is not None and module is not None and self._in_place(module, x, output):
             weight: Any = module.weight
             weight = weight if type(module) is nn.Linear else weight.mT
+            if has_modes() and in_checkpoint():  # selective checkpointing may have kept the output
+                output = output.clone()
             return self.member.run(x, output, weight, calls)
         return self.change(x, output, module, calls)
 

@@ -113,6 +113,7 @@ class Seat:
             or weight.shape != self.shape
             or x.shape[-1] != weight.shape[1]
             or weight.is_inference()
+            or (bias is not None and bias.is_inference())
             or module._backward_hooks
             or module._backward_pre_hooks
         ):

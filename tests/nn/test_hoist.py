@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 import tenslora as tl
 from tenslora.errors import AttachError
@@ -535,6 +540,86 @@ def test_saved_tensors_elsewhere_around_reentrant_segments(inside, make_case, ra
         loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in one.parameters())
     assert all(p.grad is None for p in two.parameters())
+
+
+def keep_products(context, op, *args, **kwargs):
+    kept = op in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+@pytest.mark.parametrize("mutation", [False, True])
+def test_selective_checkpointing(mutation, make_case, randomized):
+    """It keeps the outputs of frozen layers, to which nothing may be added in place then."""
+    contexts = partial(
+        create_selective_checkpoint_contexts, keep_products, allow_cache_entry_mutation=mutation
+    )
+    found = []
+    for selective in (False, True):
+        case = make_case("plain")
+        body = case.model
+
+        class Model(nn.Module):
+            def __init__(self, body=body, selective=selective):
+                super().__init__()
+                self.body, self.selective = body, selective
+
+            def forward(self, x):
+                if not self.selective:
+                    return self.body(x)
+                return checkpoint(self.body, x, use_reentrant=False, context_fn=contexts)
+
+        model = Model()
+        adapter = tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2)
+        randomized(adapter)
+        x = case.inputs["x"].repeat(1, 12, 1).requires_grad_()
+        model(x).square().sum().backward()
+        found.append([t.grad for t in (x, *adapter.parameters())])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-10)
+
+
+def test_segments_in_a_model_that_is_a_reentrant_segment_itself(make_case, randomized):
+    found = []
+    for outer in (False, True):
+        case = make_case("plain")
+        model = Checkpointed(case.model, reentrant=False)
+        adapter = tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2)
+        randomized(adapter)
+        x = case.inputs["x"].clone().requires_grad_()
+        out = checkpoint(model, x, use_reentrant=True) if outer else model(x)
+        out.square().sum().backward()
+        found.append([t.grad for t in (x, *adapter.parameters())])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_many_forwards_under_hooks_of_others_before_a_backward(count, make_case, randomized):
+    """The first was with another adapter: it is told, however many came since."""
+    case = make_case("plain")
+    model = Checkpointed(case.model, reentrant=False)
+    for name in ("one", "two"):
+        randomized(tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2, name=name))
+    x = case.inputs["x"]
+    losses = []
+    for name in ("one", *["two"] * count):
+        with tl.active(model, name), torch.autograd.graph.save_on_cpu():
+            losses.append(model(x).sum())
+    with pytest.raises(AttachError, match="E516"):
+        losses[0].backward()
+
+
+def test_hooks_of_others_that_are_used_in_each_step(make_case, randomized):
+    case = make_case("plain")
+    model = Checkpointed(case.model, reentrant=False)
+    for name in ("one", "two"):
+        randomized(tl.attach(model, "lora", targets=["q", "k", "v"], ranks=2, name=name))
+    hooks = torch.autograd.graph.save_on_cpu()
+    for step in range(4):
+        with tl.active(model, ("one", "two")[step % 2]):
+            with hooks:
+                loss = model(case.inputs["x"]).sum()
+            loss.backward()
 
 
 def test_hooks_on_what_is_saved_that_outlive_a_step(make_case):

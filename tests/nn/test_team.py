@@ -477,6 +477,23 @@ def test_a_layer_that_is_never_called_may_have_no_weight():
     assert nodes(model(rows(40))) == 0
 
 
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_tensors_that_were_made_in_inference_mode(name):
+    """Autograd counts no changes of those."""
+    torch.manual_seed(0)
+    model = Attention()
+    with torch.inference_mode():
+        made = nn.Parameter(getattr(model.k, name).detach().clone(), requires_grad=False)
+    setattr(model.k, name, made)
+    model, _ = make(model)
+    model.q.weight.requires_grad_(False)
+    if name == "weight":
+        with pytest.raises(RuntimeError, match=r"[Ii]nference tensors"):
+            model(rows(40))  # torch's own
+        return
+    assert nodes(model(rows(40))) == 0
+
+
 def test_hooks_that_were_cleared():
     model, adapter = make()
     model.k._forward_hooks.clear()
