@@ -88,10 +88,10 @@ def make_ranks(network: Network, sizes: Mapping[str, int], limits: Limits) -> li
     for bonds in _tied(network):
         caps = [cap for b in bonds if (cap := rank_cap(network, b, sizes)) is not None]
         cap = min(caps) if caps else None
-        pinned = [fixed[b] for b in bonds if b in fixed]
-        if pinned:
-            _check_fixed(network, limits, bonds, pinned[0])
-            found.append(Rank(bonds, pinned[0], pinned[0], 1, 1.0))
+        pinned = fixed.get(bonds[0])
+        if pinned is not None:
+            _check_fixed(network, limits, bonds, pinned)
+            found.append(Rank(bonds, pinned, pinned, 1, 1.0))
             continue
         step = math.lcm(*(multiple.get(b, 1) for b in bonds))
         if cap is not None and cap < step:

@@ -86,6 +86,7 @@ def ranks(
     fixed = compressed_ranks(network, target, {} if compression is None else compression)
     target = {name: size for name, size in target.items() if name not in network.bonds}
     budget, frozen = _budget(found, target, params, like, bytes, itemsize, bool(compression))
+    pinned = fixed_ranks(network, target)
     lowest = _by_bond(found, minimum, "minimum")
     highest = _by_bond(found, maximum, "maximum")
     steps = _by_bond(found, multiple, "multiple")
@@ -97,14 +98,12 @@ def ranks(
         for numbers, given in ((lowest, minimum), (highest, maximum), (steps, multiple))
     ]
     _check_rates(fixed, *named)
-    given = fixed_ranks(network, target)
-    for bond in fixed.keys() & given.keys():
-        if fixed[bond] != given[bond]:
-            what = f"compression gives rank {bond}={fixed[bond]}, and the equation {given[bond]}"
+    for bond in fixed.keys() & pinned.keys():
+        if fixed[bond] != pinned[bond]:
+            what = f"compression gives rank {bond}={fixed[bond]}, and the equation {pinned[bond]}"
             raise SizeError("E210", what, advice="Leave out the rates of its modes.")
-    pinned = given.keys()  # one number for all is not meant for these
     for numbers, by_name in zip((lowest, highest, steps), named, strict=True):
-        for bond in pinned - by_name.keys():
+        for bond in pinned.keys() - by_name.keys():  # one number for all is not meant for these
             numbers.pop(bond, None)
     most = {bond: n for bond, n in most_ranks(found, target).items() if bond not in pinned}
     highest = {**most, **{bond: min(n, most.get(bond, n)) for bond, n in highest.items()}}
@@ -117,7 +116,7 @@ def ranks(
     )
     if budget is None:
         make_ranks(network, target, limits)  # refuses what no rank meets
-        return _complete(found, {**given, **fixed})
+        return _complete(found, {**pinned, **fixed})
     unit = None if bytes is None else itemsize
     return fit_ranks(network, target, budget, frozen=frozen, limits=limits, itemsize=unit)
 

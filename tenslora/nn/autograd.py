@@ -24,6 +24,7 @@ __all__ = [
     "moment_of",
     "plain_only",
     "saved_tensor_frame",
+    "wanted",
     "will_run",
 ]
 
@@ -175,6 +176,21 @@ def will_run(node: Any) -> bool:
         return False
     leaf = hasattr(node, "variable")
     return leaf or _will_execute is None or bool(_will_execute(node))
+
+
+def wanted(node: Any, *, drops: bool) -> tuple[bool, bool, bool, list[bool]]:
+    """Of which inputs the backward pass that is running wants gradients.
+
+    ``node`` is of a function of x, of x with entries dropped if there is one, of A and of every B:
+    whether those of the three are wanted, and of each B. What leads to them is asked once: most B
+    come from one.
+    """
+    sources = [source for source, _ in node.next_functions]
+    known = {source: will_run(source) for source in dict.fromkeys(sources)}
+    wants = [known[source] for source in sources]
+    wants_dropped = wants.pop(1) if drops else False
+    wants_x, wants_a, *wants_b = wants
+    return wants_x, wants_dropped, wants_a, wants_b
 
 
 def forget_graphs(model: nn.Module, paths: Iterable[str]) -> None:

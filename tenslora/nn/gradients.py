@@ -201,10 +201,7 @@ def find(known: Known, given: list[Given], *, drops: bool) -> Gradients:
 
 def _find_thin(known: Known, given: Given, dbs: list[Tensor | None], thin: _Thin | None) -> None:
     """Of one layer: the gradients of its B, and what it adds to that of A x."""
-    grad, _, pieces = given
-    grad = grad if grad.dtype is known.dtype else grad.to(known.dtype)
-    for rows, start, stop, n in pieces:
-        part = grad if rows is None else grad[:, rows[0] : rows[1]]
+    for (_, start, stop, n), part in _parts(given, known.dtype):
         if known.wants_b[n] and known.ht is not None:
             ht, book = known.ht[start:stop], known.books.seconds[n]
             if book is None:

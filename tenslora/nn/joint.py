@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tenslora.nn.autograd import apply_quietly, graph_task, will_run
+from tenslora.nn.autograd import apply_quietly, graph_task, wanted
 from tenslora.nn.gradients import (
     Books,
     Given,
@@ -95,37 +95,15 @@ class Joint(torch.autograd.Function):
                 given.append(Given(rows, weight, pieces))
         if not given and dh is None:
             return (None,) * len(ctx.needs_input_grad)
-        wants = _wanted([node for node, _ in ctx.next_functions])
-        wants_dropped = wants.pop(1) if ctx.drops else False
-        wants_x, wants_a, *wants_b = wants
+        wants = wanted(ctx, drops=ctx.drops)
+        bs = others[len(outer) :]
         known = Known(
-            x,
-            a,
-            ht,
-            others[len(outer) :],
-            scale=ctx.scale,
-            ranks=ctx.ranks,
-            dtype=ctx.dtype,
-            books=ctx.books,
-            wants_x=wants_x,
-            wants_dropped=wants_dropped,
-            wants_a=wants_a,
-            wants_b=wants_b,
-            task=graph_task(),
+            x, a, ht, bs, ctx.scale, ctx.ranks, ctx.dtype, ctx.books, *wants, task=graph_task()
         )
         dx, dropped, da, dbs = gradients(known, given, dh, drops=ctx.drops)
         if dx is not None and len(ctx.shape) != 2:
             dx = dx.view(ctx.shape)
         return dx, dropped, da, None, *dbs
-
-
-def _wanted(nodes: Sequence[Any]) -> list[bool]:
-    """Whether backward comes to each node. Each is asked once: most B come from one."""
-    known: dict[Any, bool] = {}
-    for node in nodes:
-        if node not in known:
-            known[node] = will_run(node)
-    return [known[node] for node in nodes]
 
 
 def run_joint(

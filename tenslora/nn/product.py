@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tenslora.nn.autograd import graph_task, will_run
+from tenslora.nn.autograd import graph_task, wanted
 from tenslora.nn.gradients import (
     Books,
     Given,
@@ -125,29 +125,14 @@ class Read(torch.autograd.Function):
         given = notes.deposit.take(task)
         if not given and dh is None:
             return (None,) * len(ctx.needs_input_grad)
-        # those of the tensors: x, the dropped one, A, and every B
-        nodes = [node for node, _ in ctx.next_functions]
-        dropped = nodes.pop(1) if ctx.drops else None
-        wants_x, wants_a, *wants_b = (will_run(node) for node in nodes)
+        wants = wanted(ctx, drops=ctx.drops)
         x, a, ht, *bs = ctx.saved_tensors
         if x is not None and ctx.source is not None:
             x = _found_again(x, *ctx.source)
-        if x is not None and ht is None and any(wants_b):
+        if x is not None and ht is None and any(wants[-1]):
             ht = read_thin(a, x.reshape(-1, x.shape[-1]).to(a.dtype))
         known = Known(
-            x,
-            a,
-            ht,
-            bs,
-            scale=notes.scale,
-            ranks=ctx.ranks,
-            dtype=ctx.dtype,
-            books=notes.books,
-            wants_x=wants_x,
-            wants_dropped=will_run(dropped),
-            wants_a=wants_a,
-            wants_b=wants_b,
-            task=task,
+            x, a, ht, bs, notes.scale, ctx.ranks, ctx.dtype, notes.books, *wants, task=task
         )
         dx, dd, da, dbs = gradients(known, given, dh, drops=ctx.drops)
         if dx is not None:
